@@ -1,0 +1,1 @@
+"""Shipped models; data only, found through importlib.resources."""

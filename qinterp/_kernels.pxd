@@ -1,0 +1,109 @@
+from libc.stddef cimport size_t
+from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint8_t
+
+cdef extern from "_c/codes.h" nogil:
+    int QINTERP_PLANTED_BUG
+
+    cpdef enum Rounding "qi_rounding":
+        TIES_TO_EVEN "QI_TIES_TO_EVEN"
+        TIES_TO_AWAY "QI_TIES_TO_AWAY"
+        TIES_TOWARD_POSITIVE "QI_TIES_TOWARD_POSITIVE"
+        TIES_TOWARD_NEGATIVE "QI_TIES_TOWARD_NEGATIVE"
+        TIES_TOWARD_ZERO "QI_TIES_TOWARD_ZERO"
+        TOWARD_NEGATIVE "QI_TOWARD_NEGATIVE"
+        TOWARD_ZERO "QI_TOWARD_ZERO"
+        TOWARD_POSITIVE "QI_TOWARD_POSITIVE"
+        AWAY_FROM_ZERO "QI_AWAY_FROM_ZERO"
+
+    cpdef enum Overflow "qi_overflow":
+        WRAP "QI_WRAP"
+        SATURATE "QI_SATURATE"
+        ERROR "QI_ERROR"
+        INDEFINITE "QI_INDEFINITE"
+
+    cpdef enum Check "qi_check":
+        AT_END "QI_AT_END"
+        EACH_STEP "QI_EACH_STEP"
+
+    cpdef enum Operands "qi_operands":
+        ZERO_POINT_SUBTRACTED "QI_ZERO_POINT_SUBTRACTED"
+        RAW "QI_RAW"
+
+    cpdef enum Padding "qi_padding":
+        SKIP "QI_SKIP"
+        ZERO_POINT "QI_ZERO_POINT"
+        ZERO "QI_ZERO"
+
+    cpdef enum BiasOrder "qi_bias_order":
+        LAST "QI_BIAS_LAST"
+        FIRST "QI_BIAS_FIRST"
+
+    cpdef enum Amount "qi_amount":
+        LITERAL "QI_LITERAL"
+        LEFT "QI_LEFT"
+        RIGHT "QI_RIGHT"
+        TOTAL "QI_TOTAL"
+        PRE "QI_PRE"
+        POST "QI_POST"
+
+    cpdef enum Opcode "qi_opcode":
+        SHIFT_LEFT "QI_SHIFT_LEFT"
+        MULTIPLY "QI_MULTIPLY"
+        MULTIPLY_HIGH "QI_MULTIPLY_HIGH"
+        SHIFT_RIGHT "QI_SHIFT_RIGHT"
+        TO_FLOAT "QI_TO_FLOAT"
+        SCALE "QI_SCALE"
+        SCALE_RATIO "QI_SCALE_RATIO"
+        DIVIDE_SCALE "QI_DIVIDE_SCALE"
+        ROUND "QI_ROUND"
+        ADD_ZERO_POINT "QI_ADD_ZERO_POINT"
+        SUBTRACT_ZERO_POINT "QI_SUBTRACT_ZERO_POINT"
+        FIT "QI_FIT"
+        CLAMP "QI_CLAMP"
+        CLAMP_FLOAT "QI_CLAMP_FLOAT"
+
+    enum ElementType "qi_type":
+        I8 "QI_I8"
+        U8 "QI_U8"
+        I16 "QI_I16"
+        I32 "QI_I32"
+        I64 "QI_I64"
+        F32 "QI_F32"
+        F64 "QI_F64"
+
+cdef extern from "_c/integers.h" nogil:
+    int64_t qi_fit(int64_t x, int bits, int overflow, int *overflowed)
+    int64_t qi_add_fit(int64_t a, int64_t b, int bits, int overflow, int *overflowed)
+    int64_t qi_wrapping_add(int64_t a, int64_t b)
+    int64_t qi_wrapping_multiply(int64_t a, int64_t b)
+    int64_t qi_round_shift(int64_t x, int64_t amount, int rounding)
+    int64_t qi_shift_left_fit(int64_t x, int64_t amount, int bits, int overflow, int *overflowed)
+
+cdef extern from "_c/floats.h" nogil:
+    void qi_add_products(float *total, const float *w, float x, ptrdiff_t n)
+
+cdef extern from "_c/stages.h" nogil:
+    int QI_STAGE_WIDTH
+    int QI_MAX_STAGES
+
+    ctypedef struct qi_parameters:
+        const int64_t *multiplier
+        const int64_t *shift
+        const int64_t *numerator
+        const int64_t *denominator
+        const int64_t *exponent
+        const int64_t *pre
+        const int64_t *post
+        const double *scale
+        int multiplier_varies, shift_varies, ratio_varies, pre_varies, post_varies, scale_varies
+        int64_t zero_point, lo, hi
+
+    int qi_run_stages(
+        const int64_t *program, int stages, const void *x, int x_type, size_t rows, size_t channels,
+        const qi_parameters *parameters, void *out, int out_type,
+    )
+
+# The order and the widths in which one output is accumulated; see conv_2d in _kernels.pyi.
+cdef struct Policy:
+    int bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow
+

@@ -1,0 +1,263 @@
+"""Integer loops. Arrays and integers in, arrays out: no scheme, no graph, no names.
+
+Codes (the list exists once, in ``_c/codes.h``; the enums here mirror it):
+
+Rounding: 0 ties_to_even, 1 ties_to_away, 2 ties_toward_positive, 3 ties_toward_negative, 4 ties_toward_zero,
+5 toward_negative, 6 toward_zero, 7 toward_positive, 8 away_from_zero.
+Overflow: 0 wrap, 1 saturate, 2 error (the value is that of saturate; the call reports it), 3 indefinite.
+Check: 0 at_end, 1 each_step. Operands: 0 zero_point_subtracted, 1 raw. Padding: 0 skip, 1 zero_point, 2 zero.
+BiasOrder: 0 last, 1 first.
+
+Arrays may be read-only; integer operands are copied when they are not C-contiguous. The GIL is released in the loops.
+"""
+
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array: TypeAlias = NDArray[Any]
+_Pair: TypeAlias = tuple[int, int]
+# (bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow)
+_Accumulator: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
+
+class Rounding(IntEnum):
+    TIES_TO_EVEN = 0
+    TIES_TO_AWAY = 1
+    TIES_TOWARD_POSITIVE = 2
+    TIES_TOWARD_NEGATIVE = 3
+    TIES_TOWARD_ZERO = 4
+    TOWARD_NEGATIVE = 5
+    TOWARD_ZERO = 6
+    TOWARD_POSITIVE = 7
+    AWAY_FROM_ZERO = 8
+
+class Overflow(IntEnum):
+    WRAP = 0
+    SATURATE = 1
+    ERROR = 2
+    INDEFINITE = 3
+
+class Check(IntEnum):
+    AT_END = 0
+    EACH_STEP = 1
+
+class Operands(IntEnum):
+    ZERO_POINT_SUBTRACTED = 0
+    RAW = 1
+
+class Padding(IntEnum):
+    SKIP = 0
+    ZERO_POINT = 1
+    ZERO = 2
+
+class BiasOrder(IntEnum):
+    LAST = 0
+    FIRST = 1
+
+class Amount(IntEnum):
+    """Where a shift stage takes its amount from."""
+
+    LITERAL = 0  # literal
+    LEFT = 1     # max(shift, 0)
+    RIGHT = 2    # max(-shift, 0)
+    TOTAL = 3    # literal - shift
+    PRE = 4      # the array ``pre``
+    POST = 5     # the array ``post``
+
+class Opcode(IntEnum):
+    """Stages of run_stages, with their parameters."""
+
+    SHIFT_LEFT = 0           # (amount, literal, bits, overflow)
+    MULTIPLY = 1             # (bits, overflow)                  x * M
+    MULTIPLY_HIGH = 2        # (bits, rounding, overflow)        x * M / 2**(bits-1)
+    SHIFT_RIGHT = 3          # (amount, literal, rounding)
+    TO_FLOAT = 4             # (precision)
+    SCALE = 5                # (precision)                       v * scale
+    SCALE_RATIO = 6          # (rounding)                        x * numerator * 2**exponent / denominator
+    DIVIDE_SCALE = 7         # (precision)                       v / scale
+    ROUND = 8                # (rounding, bits, overflow)        float -> integer
+    ADD_ZERO_POINT = 9       # (bits, overflow)                  in a float lane: no parameters used
+    SUBTRACT_ZERO_POINT = 10 # (bits, overflow)
+    FIT = 11                 # (bits, overflow)
+    CLAMP = 12               # ()                                to [lo, hi]
+    CLAMP_FLOAT = 13         # (low, high)                       each 0 or 1: to lo - zero_point, hi - zero_point
+
+def conv_2d(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    x_zero_point: int,
+    w_zero_point: _Array,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    groups: int,
+    accumulator: _Accumulator,
+    taps: _Array | None = None,
+) -> tuple[_Array, bool]:
+    """Accumulators of a 2-D convolution: x (N, H, W, C), w (OC, KH, KW, C / groups) -> (N, OH, OW, OC), overflowed.
+
+    x: int8, uint8 or int16; w: int8, uint8 or int16; bias: int64 (OC,) or None; w_zero_point: int64 (OC,).
+    ``padding`` is (top, left); anything of the window outside of x is a padding tap. Output channel ``oc`` reads
+    the input channels of group ``oc // (OC // groups)``. The result is int32 when bits <= 32, else int64.
+
+    ``taps``: int32 (K, 3), the taps (kh, kw, ic) in accumulation order; None: kh outermost, ic innermost.
+
+    What happens, in order, for each output:
+
+    1. acc = 0; with bias FIRST, acc = fit(bias).
+    2. Each tap in order gives a product: ZERO_POINT_SUBTRACTED (x - x_zp) * (w - w_zp), RAW x * w. A padding tap:
+       SKIP gives no product (but keeps its slot in a group), ZERO_POINT gives the product with x = x_zp, ZERO with x = 0.
+    3. group_size = 0: acc = acc + product, fitted to ``bits`` when the check is EACH_STEP.
+       group_size = n: n consecutive taps are summed from 0 in ``group_bits``: fitted by group_overflow after each
+       product (EACH_STEP and n > 2) or once, the exact sum of the group (AT_END, or n <= 2: a pair is one step, as in
+       vpmaddubsw). Then acc = acc + sum of the group, fitted to ``bits`` when the check is EACH_STEP.
+    4. RAW: acc = acc + (-x_zp * sum(w) - w_zp * sum(x) + count * x_zp * w_zp), one value; the sums and the count run
+       over the taps that gave a product. Fitted when EACH_STEP.
+    5. Bias LAST: acc = acc + bias, fitted when EACH_STEP.
+    6. acc is fitted to ``bits`` (the only time when AT_END; sums are modular in 64 bits until then).
+
+    ``overflowed`` is True when some value left the range of its width at a point where it was fitted, whatever the
+    overflow mode. ERROR has the values of SATURATE: the caller raises.
+    """
+
+def depthwise_conv_2d(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    x_zero_point: int,
+    w_zero_point: _Array,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    accumulator: _Accumulator,
+    taps: _Array | None = None,
+) -> tuple[_Array, bool]:
+    """As conv_2d with one input channel a group: w (KH, KW, OC), OC = C * multiplier, oc reads oc // multiplier.
+
+    ``taps`` has ic = 0 everywhere.
+    """
+
+def transpose_conv_2d(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    x_zero_point: int,
+    w_zero_point: _Array,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    groups: int,
+    accumulator: _Accumulator,
+    taps: _Array | None = None,
+) -> tuple[_Array, bool]:
+    """As conv_2d, transposed: x[iy] * w[kh] goes to output row iy * stride - padding + kh * dilation.
+
+    Written as a gather: for each output its taps (kh, kw, ic) in order; those that no input reaches are skipped
+    (they keep their slot in a group), whatever the padding rule.
+    """
+
+def matmul(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    x_zero_point: int,
+    w_zero_point: _Array,
+    accumulator: _Accumulator,
+    order: _Array | None = None,
+) -> tuple[_Array, bool]:
+    """As conv_2d for x (M, K), w (N, K) -> (M, N); ``order``: int32 (K',), indices of k in accumulation order."""
+
+def conv_2d_float32(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    groups: int,
+    taps: _Array | None = None,
+) -> _Array:
+    """float32 convolution, ``total += x * w`` strictly in tap order, padding taps skipped, bias added last.
+
+    Every product and every sum is rounded to float32; nothing is fused. x (N, H, W, C), w (OC, KH, KW, C / groups).
+    """
+
+def depthwise_conv_2d_float32(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    taps: _Array | None = None,
+) -> _Array:
+    """As conv_2d_float32; w (KH, KW, OC), OC = C * multiplier."""
+
+def transpose_conv_2d_float32(
+    x: _Array,
+    w: _Array,
+    bias: _Array | None,
+    strides: _Pair,
+    dilations: _Pair,
+    padding: _Pair,
+    out_hw: _Pair,
+    groups: int,
+    taps: _Array | None = None,
+) -> _Array:
+    """As conv_2d_float32, transposed as transpose_conv_2d.
+
+    ``taps`` None: each output receives its terms in the order of the inputs (a scatter over iy, ix, ic), that is kh and
+    kw descending, ic ascending.
+    """
+
+def matmul_float32(x: _Array, w: _Array, bias: _Array | None, order: _Array | None = None) -> _Array:
+    """As conv_2d_float32 for x (M, K), w (N, K) -> (M, N)."""
+
+def run_stages(
+    program: _Array,
+    x: _Array,
+    multiplier: _Array,
+    shift: _Array,
+    scale: _Array,
+    ratio: _Array,
+    zero_point: int,
+    lo: int,
+    hi: int,
+    out: _Array,
+    pre: _Array | None = None,
+    post: _Array | None = None,
+) -> bool:
+    """Run a requantization program over x (rows, channels) into out (same shape), both C-contiguous.
+
+    program: int64 (n, 6), an Opcode and up to five parameters a row. x: any of int8, uint8, int16, int32, int64, float32,
+    float64. out: any of them too. multiplier, shift, pre, post: int64 (1,) or (channels,); scale: float64 likewise;
+    ratio: int64 (1 or channels, 3): numerator, denominator > 0, exponent. Returns True when a stage with overflow ERROR
+    left its range.
+
+    A lane is an integer (int64) or a float; every integer stage is mathematically exact before its own fit. Widths go from
+    1 to 64, signed.
+
+    * Shift amounts: see Amount. A negative amount shifts the other way: SHIFT_LEFT then floors, SHIFT_RIGHT then saturates
+      to int64. Amounts of 64 and more behave as mathematics says.
+    * Float stages: the operands are converted to ``precision`` (32 or 64), then one operation rounded to it. The lane keeps
+      that precision; ADD_ZERO_POINT, SUBTRACT_ZERO_POINT and CLAMP_FLOAT of a float lane work in it. NaN passes CLAMP_FLOAT.
+    * ROUND: NaN gives 0 (INDEFINITE: -2**(bits-1)) and counts as out of range.
+    * INDEFINITE: out of range gives -2**(bits-1), as the x86 conversions do.
+    * SCALE_RATIO saturates to int64.
+    * The last lane is stored: an integer lane wraps into an integer ``out`` (clamp before) or is converted to a float
+      ``out``; a float lane needs a float ``out``.
+    """
+
+def round_shift(x: _Array, amount: int | _Array, rounding: int) -> NDArray[np.int64]:
+    """x / 2**amount, rounded. ``amount`` broadcasts to x; a negative one shifts left, saturating to int64."""
+
+def fit(x: _Array, bits: int, overflow: int) -> NDArray[np.int64]:
+    """x in a signed width of 1..64 bits: wrapped, saturated (also ERROR), or INDEFINITE."""

@@ -1,0 +1,157 @@
+"""Tensors of a run, kept by name, with the hashes that make the run auditable."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qinterp.errors import InputError
+from qinterp.ir import Node
+from qinterp.ir.tensor import Array
+
+_RECORD = "__qinterp__"
+_NOTE = "__note__"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a hook is told after a node has run.
+
+    Attributes
+    ----------
+    index : position in execution order.
+    node : the graph's node.
+    outputs : its output arrays by tensor name, read-only.
+    notes : the intermediates that the run asked for ("accumulator", "multiplier", "shift").
+    """
+
+    index: int
+    node: Node
+    outputs: Mapping[str, Array]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+Hook = Callable[[Event], Mapping[str, Array] | None]
+"""Called after every node; a returned dict replaces outputs of the node, by tensor name."""
+
+
+class Capture(Mapping[str, Array]):
+    """A hook that keeps tensors, and the mapping of those it kept.
+
+    Parameters
+    ----------
+    only : keep tensors whose node's or own name matches one of these ``*`` patterns; all if empty.
+    kinds : keep the outputs of these operator kinds; all if empty.
+
+    Attributes
+    ----------
+    notes : node name to its intermediates.
+    record : who made it: version, and name and SHA-256 of model, scheme and inputs.
+    """
+
+    def __init__(self, only: Iterable[str] = (), kinds: Iterable[str] = ()) -> None:
+        self._only = (only,) if isinstance(only, str) else tuple(only)
+        self._kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        self._tensors: dict[str, Array] = {}
+        self.notes: dict[str, dict[str, Any]] = {}
+        self.record: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Array]) -> Capture:
+        """A capture that holds ``tensors``."""
+        capture = cls()
+        for name, value in tensors.items():
+            capture.put(name, value)
+        return capture
+
+    def __call__(self, event: Event) -> None:
+        """Keep what passes the filters."""
+        wanted = {t: v for t, v in event.outputs.items() if self._wants(event.node, t)}
+        self._tensors.update(wanted)
+        if wanted and event.notes:
+            self.notes[event.node.name] = dict(event.notes)
+
+    def _wants(self, node: Node, tensor: str) -> bool:
+        if self._kinds and node.kind not in self._kinds:
+            return False
+        return not self._only or any(
+            fnmatch.fnmatchcase(name, pattern)
+            for name in (tensor, node.name)
+            for pattern in self._only
+        )
+
+    def put(self, name: str, value: Array) -> None:
+        """Keep one tensor."""
+        value = np.asarray(value).view()
+        value.flags.writeable = False
+        self._tensors[name] = value
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise KeyError(f"{name!r} was not captured ({len(self)} tensors were)") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        return f"<Capture of {len(self)} tensors, {len(self.notes)} nodes with notes>"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an .npz: tensors under their own names, notes and the record beside them."""
+        arrays = {_RECORD: np.array(json.dumps(self.record, sort_keys=True))}
+        arrays |= self._tensors
+        for node, notes in self.notes.items():
+            for name, value in notes.items():
+                arrays[f"{_NOTE}/{node}/{name}"] = np.asarray(value)
+        # not numpy.savez: its keyword arguments cannot be called "file"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for key, value in arrays.items():
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, np.asanyarray(value), allow_pickle=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Capture:
+        """Read what ``save`` wrote, or any .npz of named arrays (its record is then empty).
+
+        Raises
+        ------
+        InputError : not an .npz, or one with pickled objects.
+        """
+        capture = cls()
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                for key in archive.files:
+                    value = archive[key]
+                    if key == _RECORD:
+                        capture.record = json.loads(str(value))
+                    elif key.startswith(f"{_NOTE}/"):
+                        node, _, name = key[len(_NOTE) + 1 :].rpartition("/")
+                        capture.notes.setdefault(node, {})[name] = value
+                    else:
+                        capture.put(key, value)
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise InputError(f"{os.fspath(path)}: not an .npz of arrays: {error}") from None
+        return capture
+
+
+def hash_arrays(arrays: Mapping[str, Array]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,476 @@
+"""Executes a graph under a scheme, node by node, telling hooks what each one gave."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import cpu_count
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qinterp.capture import Capture, Event, Hook, hash_arrays
+from qinterp.errors import InputError, ModelFormatError, QInterpError, UnsupportedOperatorError
+from qinterp.ir import Call, Graph, Node, Tensor, UnknownValue
+from qinterp.ir.tensor import Array
+from qinterp.ops import NO_NOTES, OPERATORS, Notes
+from qinterp.ops._operator import Run
+from qinterp.scheme import Scheme
+from qinterp.schemes_io import load_scheme
+
+Inputs = Mapping[str, npt.ArrayLike] | npt.ArrayLike
+_CACHED_SHAPES = 8
+
+
+@dataclass
+class Result:
+    """What one run gave.
+
+    Attributes
+    ----------
+    outputs : the graph's outputs by tensor name.
+    tensors : every captured tensor by name (a :class:`Capture`); empty unless asked for.
+    notes : node name to its intermediates, those that were asked for.
+    replaced : tensors that a hook replaced.
+    seconds : wall time of the run.
+    """
+
+    outputs: dict[str, Array]
+    tensors: Capture
+    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replaced: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class Step:
+    """One prepared node.
+
+    ``run`` is None where a shape depends on a value: the node is then prepared while it runs.
+    ``outputs`` are there where every operand is constant, so that the node ran once already.
+    """
+
+    index: int
+    node: Node
+    call: Call | None = None
+    recipe: str = ""
+    scheme: str = ""
+    run: Run | None = None
+    outputs: tuple[Array, ...] | None = None
+
+
+class Interpreter:
+    """A graph prepared to run under a scheme; reentrant.
+
+    Parameters
+    ----------
+    graph : from :func:`qinterp.load`.
+    scheme : a name, a path to a .toml, or a Scheme.
+
+    Raises
+    ------
+    UnsupportedOperatorError : the scheme has no rule for some operators; all of them are listed.
+    ModelFormatError : operands that do not fit their operator.
+    """
+
+    def __init__(self, graph: Graph, scheme: str | Scheme = "tflite-reference") -> None:
+        self.graph = graph
+        self.scheme = load_scheme(scheme)
+        shapes = {name: graph.tensors[name].shape for name in graph.inputs}
+        self._plans: dict[tuple[tuple[int, ...], ...], list[Step]] = {}
+        self._steps = self._plan(shapes)
+        self._last_use = self._find_last_use()
+
+    # ---- preparing ------------------------------------------------------------------------
+
+    def _plan(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Step]:
+        key = tuple(shapes[name] for name in self.graph.inputs)
+        if key in self._plans:
+            return self._plans[key]
+        as_filed = all(shape == self.graph.tensors[n].shape for n, shape in shapes.items())
+        specs = dict(self.graph.tensors)
+        specs |= {n: specs[n].with_shape(shape) for n, shape in shapes.items()}
+        known: dict[str, Array] = {
+            name: t.data for name, t in specs.items() if t.data is not None
+        }
+        steps, missing, unknown = [], [], set()
+        for index, node in enumerate(self.graph.nodes):
+            step = Step(index, node)
+            if not unknown.intersection(node.inputs):
+                try:
+                    self._prepare(step, specs, known, check_shapes=as_filed)
+                except UnknownValue:
+                    step = Step(index, node)
+                except UnsupportedOperatorError as error:
+                    missing.append(str(error))
+                    continue
+            if step.call is None:
+                unknown.update(node.outputs)
+            steps.append(step)
+        if missing:
+            raise UnsupportedOperatorError("; ".join(dict.fromkeys(missing)))
+        if len(self._plans) >= _CACHED_SHAPES:
+            self._plans.pop(next(iter(self._plans)))
+        self._plans[key] = steps
+        return steps
+
+    def _prepare(
+        self,
+        step: Step,
+        specs: dict[str, Tensor],
+        known: dict[str, Array],
+        *,
+        check_shapes: bool = False,
+    ) -> None:
+        """Infer shapes into ``specs``, choose the recipe, prepare; run what is constant."""
+        node = step.node
+        operator = OPERATORS[node.kind]
+        inputs = [specs[name] if name else None for name in node.inputs]
+        names = operator.names(len(inputs))
+
+        def call(outputs: Sequence[Tensor], policy: Any = None, params: Any = None) -> Call:
+            return Call(node, names, inputs, outputs, known, policy, params)
+
+        filed = [specs[name] for name in node.outputs]
+        outputs = operator.infer(call(filed))
+        if check_shapes:
+            _check_shapes(call(filed), filed, outputs)
+        scheme: Scheme | None = self.scheme.for_node(node.name)
+        while scheme is not None:
+            try:
+                recipe, choice, policy = operator.choose(call(outputs), scheme)
+                break
+            except UnsupportedOperatorError:
+                if scheme.fallback is None:
+                    raise
+                scheme = scheme.fallback
+        assert scheme is not None
+        step.call = call(outputs, policy, choice.params)
+        step.recipe, step.scheme = recipe.name, scheme.name
+        specs |= {t.name: t for t in outputs}
+        step.run = recipe.prepare(step.call)
+        # the value of a SHAPE is known before its input is
+        constant = all(name in known for name in node.inputs if name)
+        if (constant or operator.reads_shapes_only) and not operator.state:
+            values = [known.get(name) if name else None for name in node.inputs]
+            step.outputs = tuple(_read_only(v) for v in self._run_step(step, values, NO_NOTES))
+            known |= dict(zip(node.outputs, step.outputs, strict=True))
+
+    def _find_last_use(self) -> dict[str, int]:
+        last = {}
+        for index, node in enumerate(self.graph.nodes):
+            last |= dict.fromkeys((*node.inputs, *node.outputs), index)
+        return {t: i for t, i in last.items() if t and t not in self.graph.outputs}
+
+    # ---- running --------------------------------------------------------------------------
+
+    def run(
+        self,
+        inputs: Inputs,
+        hooks: Iterable[Hook] = (),
+        capture: bool | str | Iterable[str] | Capture = False,
+        notes: Iterable[str] = (),
+    ) -> Result:
+        """Run once.
+
+        Parameters
+        ----------
+        inputs : arrays by tensor name, or one array for a graph with one input. Any tensor may
+            be named; nodes whose outputs are all given are skipped.
+        hooks : called with an :class:`Event` after every node, in order; a dict they return
+            replaces outputs of that node.
+        capture : keep tensors: all, those that match patterns, or as a Capture says.
+        notes : intermediates to keep: "accumulator", "multiplier", "shift".
+
+        Raises
+        ------
+        InputError : an unknown name, a wrong type or shape, or a missing input.
+        QInterpError : a node that failed, by name.
+        """
+        started = time.perf_counter()
+        kept = _as_capture(capture)
+        values = self._check_inputs(inputs)
+        given = frozenset(values)
+        shapes = {
+            name: values[name].shape if name in values else self.graph.tensors[name].shape
+            for name in self.graph.inputs
+        }
+        steps = self._steps if _same(shapes, self.graph) else self._plan(shapes)
+        result = Result({}, kept if kept is not None else Capture(), {})
+        listeners = (*hooks, *((kept,) if kept is not None else ()))
+        record = self._start_record(values, given) if kept is not None else None
+        self._execute(steps, values, given, listeners, tuple(notes), result, free=kept is None)
+        result.outputs = {n: values[n] for n in self.graph.outputs if n in values}
+        if record is not None and kept is not None:
+            kept.record = record | {"replaced": result.replaced}
+        result.seconds = time.perf_counter() - started
+        return result
+
+    def _execute(
+        self,
+        steps: list[Step],
+        values: dict[str, Array],
+        given: frozenset[str],
+        listeners: Sequence[Callable[[Event], Any]],
+        wanted: tuple[str, ...],
+        result: Result,
+        *,
+        free: bool,
+    ) -> None:
+        specs: dict[str, Tensor] | None = None
+        self._supply_constants(values)
+        ran = 0
+        for step in steps:
+            node = step.node
+            if given.issuperset(node.outputs) or any(t and t not in values for t in node.inputs):
+                continue
+            notes = Notes(wanted) if wanted else NO_NOTES
+            if step.outputs is not None:
+                outputs: Sequence[Array] = step.outputs
+            else:
+                if step.run is None:
+                    specs = specs or self._specs(values)
+                    step = Step(step.index, node)
+                    self._prepare(step, self._specs(values), dict(values))
+                operands = [values[t] if t else None for t in node.inputs]
+                outputs = self._run_step(step, operands, notes)
+                outputs = self._update_state(step, outputs, values)
+            for name, value in zip(node.outputs, outputs, strict=True):
+                if name not in given:
+                    values[name] = _read_only(value)
+            ran += 1
+            if notes:
+                result.notes[node.name] = dict(notes)
+            if listeners:
+                self._tell(step, values, notes, listeners, result)
+            if free:
+                for name in (*node.inputs, *node.outputs):
+                    if self._last_use.get(name) == step.index:
+                        values.pop(name, None)
+        if not ran and steps:
+            raise InputError(
+                "no node can run from the tensors given: " + ", ".join(map(repr, sorted(given)))
+            )
+
+    def _run_step(self, step: Step, operands: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        assert step.run is not None and step.call is not None
+        try:
+            return step.run(operands, notes)
+        except (OverflowError, ArithmeticError) as error:
+            raise step.call.failed(error) from error
+
+    def _update_state(
+        self, step: Step, outputs: Sequence[Array], values: dict[str, Array]
+    ) -> Sequence[Array]:
+        operator = OPERATORS[step.node.kind]
+        if not operator.state:
+            return outputs
+        count = len(step.node.outputs)
+        for operand, value in zip(operator.state, outputs[count:], strict=True):
+            assert step.call is not None
+            tensor = step.call.get(operand)
+            if tensor is not None:
+                values[tensor.name] = _read_only(value)
+        return outputs[:count]
+
+    def _tell(
+        self,
+        step: Step,
+        values: dict[str, Array],
+        notes: Notes,
+        listeners: Sequence[Callable[[Event], Any]],
+        result: Result,
+    ) -> None:
+        names = step.node.outputs
+        for listener in listeners:
+            event = Event(
+                step.index,
+                step.node,
+                MappingProxyType({n: values[n] for n in names}),
+                MappingProxyType(notes),
+            )
+            for name, value in (listener(event) or {}).items():
+                if name not in names:
+                    raise InputError(
+                        f"a hook replaced {name!r} at node {step.node.name!r}, whose outputs are "
+                        + ", ".join(map(repr, names))
+                    )
+                old = values[name]
+                new = np.asarray(value)
+                if new.shape != old.shape or new.dtype != old.dtype:
+                    raise InputError(
+                        f"a hook replaced {name!r} by {new.dtype}{list(new.shape)}, "
+                        f"wanted {old.dtype}{list(old.shape)}"
+                    )
+                values[name] = _read_only(np.array(new))
+                result.replaced.append(name)
+
+    def run_many(
+        self, inputs: Iterable[Inputs], *, workers: int | None = None, **options: Any
+    ) -> Iterator[Result]:
+        """Run each of ``inputs`` on all cores; results in order, bounded look-ahead.
+
+        Parameters
+        ----------
+        inputs : what :meth:`run` takes, one after the other.
+        workers : threads, by default one a core.
+        options : as for :meth:`run`; hooks are then called from several threads.
+        """
+        count = workers or cpu_count() or 1
+        pending: deque[Future[Result]] = deque()
+        with ThreadPoolExecutor(count) as pool:
+            try:
+                for item in inputs:
+                    pending.append(pool.submit(self.run, item, **options))
+                    if len(pending) > 2 * count:
+                        yield pending.popleft().result()
+                while pending:
+                    yield pending.popleft().result()
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    # ---- inputs ---------------------------------------------------------------------------
+
+    def _check_inputs(self, inputs: Inputs) -> dict[str, Array]:
+        graph = self.graph
+        if not isinstance(inputs, Mapping):
+            if len(graph.inputs) != 1:
+                raise InputError(
+                    f"the graph has {len(graph.inputs)} inputs ({', '.join(graph.inputs)}): "
+                    "give a dict"
+                )
+            inputs = {graph.inputs[0]: inputs}
+        values: dict[str, Array] = {}
+        for address, value in inputs.items():
+            tensor = graph.find_tensor(address)
+            if tensor.name in values:
+                raise InputError(f"tensor {tensor.name!r} is given twice")
+            values[tensor.name] = self._check_input(tensor, np.asarray(value))
+        absent = [n for n in graph.inputs if n not in values]
+        if absent and set(values) <= set(graph.inputs):
+            raise InputError(
+                "missing input "
+                + ", ".join(graph.tensors[n].describe() for n in absent)
+                + (f"; given: {', '.join(map(repr, values))}" if values else "")
+            )
+        return values
+
+    def _check_input(self, tensor: Tensor, value: Array) -> Array:
+        may_resize = tensor.dynamic + ((0,) if tensor.name in self.graph.inputs else ())
+        fits = len(value.shape) == len(tensor.shape) and all(
+            have == want or axis in may_resize
+            for axis, (have, want) in enumerate(zip(value.shape, tensor.shape, strict=True))
+        )
+        if not fits and self._computed(tensor):
+            fits = len(value.shape) == len(tensor.shape) and value.shape[1:] == tensor.shape[1:]
+        if not fits:
+            raise InputError(
+                f"input {tensor.describe()}: got an array of shape {list(value.shape)}"
+            )
+        if value.dtype == tensor.numpy_dtype:
+            if tensor.dtype == "int4" and (value.min(initial=0) < -8 or value.max(initial=0) > 7):
+                raise InputError(f"input {tensor.describe()}: codes must be in -8..7")
+            return _read_only(np.ascontiguousarray(value).view())
+        if tensor.quantization and value.dtype.kind == "f":
+            return _read_only(self._quantize(tensor, value))
+        if tensor.is_float and value.dtype.kind == "f":
+            return _read_only(np.ascontiguousarray(value, tensor.numpy_dtype))
+        raise InputError(f"input {tensor.describe()}: got an array of {value.dtype}")
+
+    def _computed(self, tensor: Tensor) -> bool:
+        return self.graph.producer(tensor.name) is not None
+
+    def _quantize(self, tensor: Tensor, value: Array) -> Array:
+        """Real values as codes of ``tensor``, as the scheme's quantize operator does it."""
+        operator = OPERATORS["quantize"]
+        if np.isnan(value).any():
+            raise InputError(f"input {tensor.describe()}: has NaN, which no code stands for")
+        real = Tensor(f"{tensor.name} (real)", value.shape, "float32")
+        node = Node(f"quantize {tensor.name!r}", "quantize", (real.name,), (tensor.name,))
+        output = tensor.with_shape(value.shape)
+        call = Call(node, operator.operands, [real], [output], {})
+        scheme: Scheme | None = self.scheme
+        while True:
+            assert scheme is not None
+            try:
+                recipe, choice, policy = operator.choose(call, scheme)
+                break
+            except UnsupportedOperatorError:
+                if scheme.fallback is None:
+                    raise
+                scheme = scheme.fallback
+        call = Call(node, operator.operands, [real], [output], {}, policy, choice.params)
+        return recipe.prepare(call)([np.ascontiguousarray(value, np.float32)], NO_NOTES)[0]
+
+    def _supply_constants(self, values: dict[str, Array]) -> None:
+        for name, tensor in self.graph.tensors.items():
+            if name in values:
+                continue
+            if tensor.data is not None:
+                values[name] = tensor.data
+            elif tensor.variable:
+                values[name] = np.zeros(tensor.shape, tensor.numpy_dtype)
+
+    def _specs(self, values: Mapping[str, Array]) -> dict[str, Tensor]:
+        specs = dict(self.graph.tensors)
+        specs |= {n: specs[n].with_shape(v.shape) for n, v in values.items()}
+        return specs
+
+    def _start_record(self, values: dict[str, Array], given: frozenset[str]) -> dict[str, Any]:
+        from qinterp import __version__
+
+        return {
+            "qinterp": __version__,
+            "model": {"name": self.graph.name, "sha256": self.graph.sha256},
+            "scheme": {"name": self.scheme.name, "sha256": self.scheme.sha256},
+            "inputs": {
+                "names": sorted(given),
+                "sha256": hash_arrays({n: values[n] for n in given}),
+            },
+        }
+
+
+def run(
+    graph: Graph,
+    inputs: Inputs,
+    scheme: str | Scheme = "tflite-reference",
+    capture: bool | str | Iterable[str] | Capture = False,
+) -> Result:
+    """Run ``graph`` once under ``scheme``; see :class:`Interpreter`."""
+    return Interpreter(graph, scheme).run(inputs, capture=capture)
+
+
+def _as_capture(capture: bool | str | Iterable[str] | Capture) -> Capture | None:
+    if isinstance(capture, Capture):
+        return capture
+    if isinstance(capture, bool):
+        return Capture() if capture else None
+    return Capture(only=capture)
+
+
+def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor]) -> None:
+    for tensor, found in zip(filed, inferred, strict=True):
+        if tensor.shape != found.shape and not tensor.dynamic and tensor.shape:
+            raise ModelFormatError(
+                call.where(
+                    f"the file says {tensor.describe()}, the operator gives {list(found.shape)}"
+                )
+            )
+
+
+def _same(shapes: Mapping[str, tuple[int, ...]], graph: Graph) -> bool:
+    return all(shape == graph.tensors[name].shape for name, shape in shapes.items())
+
+
+def _read_only(value: Array) -> Array:
+    value.flags.writeable = False
+    return value
+
+
+__all__ = ["Interpreter", "QInterpError", "Result", "Step", "run"]

@@ -1,0 +1,207 @@
+"""One node with everything that is known before it runs: what an operator is prepared from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from qinterp.errors import (
+    InputError,
+    ModelFormatError,
+    QInterpError,
+    UnsupportedOperatorError,
+)
+from qinterp.ir.graph import Node
+from qinterp.ir.tensor import Array, Quantization, Tensor
+
+Shape = tuple[int, ...]
+
+
+class UnknownValue(Exception):  # noqa: N818  # a signal to the interpreter, never shown
+    """An operand's value decides a shape, but is known only when the graph runs."""
+
+
+class Call:
+    """A node, its operands by name, and the policy it runs under.
+
+    Attributes
+    ----------
+    node : the graph's node; ``attributes`` are its own.
+    inputs : a Tensor or None per operand, in order, with the shapes of this preparation.
+    outputs : the output tensors; their shapes are the file's until they have been inferred.
+    policy : the resolved ``qinterp.scheme.Policy``; None while shapes are inferred.
+    params : the parameters of the chosen recipe.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        operands: Sequence[str],
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Tensor],
+        known: Mapping[str, Array],
+        policy: Any = None,
+        params: Any = None,
+    ) -> None:
+        self.node = node
+        self.attributes = node.attributes
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.policy = policy
+        self.params = params
+        self._known = known
+        self._position = {name: i for i, name in enumerate(operands)}
+
+    # ---- operands -----------------------------------------------------------------------
+
+    def get(self, operand: str) -> Tensor | None:
+        """The tensor of an operand, None if it is absent."""
+        position = self._position[operand]
+        return self.inputs[position] if position < len(self.inputs) else None
+
+    def __getitem__(self, operand: str) -> Tensor:
+        tensor = self.get(operand)
+        if tensor is None:
+            self.malformed(f"operand {operand!r} is missing")
+        return tensor
+
+    def position(self, operand: str) -> int:
+        """Where the operand stands among the inputs."""
+        return self._position[operand]
+
+    @property
+    def output(self) -> Tensor:
+        """The first output."""
+        return self.outputs[0]
+
+    def known(self, operand: str) -> Array | None:
+        """The operand's value if it is a constant or already computed, else None."""
+        tensor = self.get(operand)
+        return None if tensor is None else self._known.get(tensor.name)
+
+    def value(self, operand: str) -> Array:
+        """The operand's value.
+
+        Raises
+        ------
+        UnknownValue : it is computed while the graph runs.
+        """
+        self[operand]
+        value = self.known(operand)
+        if value is None:
+            raise UnknownValue(operand)
+        return value
+
+    def integers(self, operand: str) -> list[int]:
+        """The value of an index or shape operand as a flat list."""
+        tensor = self[operand]
+        if tensor.dtype not in ("int32", "int64", "int16", "uint32", "uint8", "int8"):
+            self.malformed(f"operand {operand!r} must be integers, got {tensor.describe()}")
+        return [int(v) for v in np.ravel(self.value(operand))]
+
+    def quantization(self, tensor: Tensor) -> Quantization:
+        """The tensor's quantization; ModelFormatError if it has none."""
+        if tensor.quantization is None:
+            self.malformed(f"tensor {tensor.describe()} must be quantized")
+        return tensor.quantization
+
+    def per_tensor(self, tensor: Tensor) -> tuple[float, int]:
+        """The tensor's one scale and zero point; ModelFormatError if there are several."""
+        q = self.quantization(tensor)
+        if q.per_channel and q.scale.size != 1:
+            self.malformed(f"tensor {tensor.describe()} must have one scale, has {q.scale.size}")
+        return float(q.scale[0]), int(q.zero_point[0])
+
+    # ---- checks ---------------------------------------------------------------------------
+
+    def rank(self, operand: str, *ranks: int) -> Shape:
+        """The operand's shape; ModelFormatError unless its rank is one of ``ranks``."""
+        tensor = self[operand]
+        if len(tensor.shape) not in ranks:
+            wanted = " or ".join(map(str, ranks))
+            self.malformed(
+                f"operand {operand!r} must have rank {wanted}, got {tensor.describe()}"
+            )
+        return tensor.shape
+
+    def types(self, **allowed: Sequence[str]) -> None:
+        """UnsupportedOperatorError unless each operand (or ``output``) has an allowed type."""
+        for name, dtypes in allowed.items():
+            tensor = self.output if name == "output" else self.get(name)
+            if tensor is not None and tensor.dtype not in dtypes:
+                self.unsupported(
+                    f"{name} must be {' or '.join(dtypes)}, got {tensor.describe()}"
+                )
+
+    def check(self, condition: bool, message: str) -> None:
+        """ModelFormatError with ``message`` unless ``condition``."""
+        if not condition:
+            self.malformed(message)
+
+    def malformed(self, message: str) -> NoReturn:
+        """Raise a ModelFormatError that names the node."""
+        raise ModelFormatError(self.where(message))
+
+    def unsupported(self, message: str) -> NoReturn:
+        """Raise an UnsupportedOperatorError that names the node."""
+        raise UnsupportedOperatorError(self.where(message))
+
+    def bad_input(self, message: str) -> NoReturn:
+        """Raise an InputError that names the node: its values, at run time, cannot be used."""
+        raise InputError(self.where(message))
+
+    def failed(self, error: Exception) -> QInterpError:
+        """An error met while the node ran, as a QInterpError that names it."""
+        return QInterpError(self.where(str(error) or type(error).__name__))
+
+    def where(self, message: str) -> str:
+        """``message`` with the node in front."""
+        return f"node {self.node.name!r} ({self.node.kind}): {message}"
+
+    # ---- facts ------------------------------------------------------------------------------
+
+    def facts(self) -> dict[str, Any]:
+        """What a scheme's rules may ask about this node (``qinterp.scheme.FACTS``)."""
+        first = self.inputs[0] if self.inputs else None
+        quantized = [t for t in (*self.inputs, *self.outputs) if t and t.quantization]
+        facts: dict[str, Any] = {
+            "op": self.node.kind,
+            "activation": first.dtype if first else "none",
+            "weight": self._dtype(1),
+            "bias": self._dtype(2),
+            "output": self.output.dtype,
+            "rank": len(first.shape) if first else 0,
+            "batch": first.shape[0] if first and first.shape else 1,
+            "per_channel": any(q.scale.size > 1 for q in map(self.quantization, quantized)),
+            "power_of_two_scale": all(
+                bool((np.frexp(t.quantization.scale)[0] == 0.5).all())
+                for t in quantized
+                if t.quantization
+            ),
+            "same_parameters": self._same_parameters(),
+            "broadcast": self._broadcast(),
+        }
+        facts |= {k: self.attributes[k] for k in ("groups", "keep_dims") if k in self.attributes}
+        if "axes" in self._position and self.known("axes") is not None and first:
+            rank = max(len(first.shape), 1)
+            facts["axes"] = sorted({a % rank for a in self.integers("axes")})
+        return facts
+
+    def _dtype(self, position: int) -> str:
+        tensor = self.inputs[position] if position < len(self.inputs) else None
+        return tensor.dtype if tensor else "none"
+
+    def _same_parameters(self) -> bool:
+        tensors = [*self.inputs[:1], self.output]
+        pair = [t.quantization for t in tensors if t and t.quantization]
+        return len(pair) == 2 and pair[0].same_as(pair[1])
+
+    def _broadcast(self) -> str:
+        shapes = [t.shape for t in self.inputs[:2] if t]
+        if len(shapes) < 2 or shapes[0] == shapes[1]:
+            return "none"
+        if any(int(np.prod(s)) == 1 for s in shapes):
+            return "scalar"
+        return "general"

@@ -1,0 +1,152 @@
+"""What convolutions and matrix products share: bias, bounds, requantization, float clamps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qinterp.errors import SchemeError
+from qinterp.ir import Call, Tensor
+from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.scales import ACTIVATIONS
+from qinterp.numerics.stages import Stage
+from qinterp.ops._operator import Notes
+
+INTEGERS = ("int8", "uint8", "int16")
+WEIGHTS = ("int8", "uint8", "int4")
+
+
+def check_activation(call: Call) -> None:
+    """ModelFormatError unless the fused activation is one we know."""
+    activation = call.attributes["activation"]
+    if activation not in ACTIVATIONS:
+        call.unsupported(
+            f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
+        )
+
+
+def activation_bounds(call: Call) -> tuple[int, int]:
+    """The codes between which the output is clamped (clause B1)."""
+    output = call.output
+    kind = output.int_type
+    low, high = ACTIVATIONS[call.attributes.get("activation", "none")]
+    scale, zero_point = call.per_tensor(output)
+    bounds = call.policy.activation_bounds
+    lo = kind.min if low is None else max(kind.min, bounds.code(low, scale, zero_point))
+    hi = kind.max if high is None else min(kind.max, bounds.code(high, scale, zero_point))
+    return lo, hi
+
+
+def float_clamp(call: Call) -> Callable[[Array], Array]:
+    """The fused activation of a float operator: ``min(max(x, low), high)``."""
+    low, high = ACTIVATIONS[call.attributes.get("activation", "none")]
+    if low is None:
+        return lambda x: x
+    top = np.float32(np.inf if high is None else high)
+    bottom = np.float32(low)
+    return lambda x: np.minimum(np.maximum(x, bottom), top)
+
+
+def bias_values(call: Call, channels: int) -> npt.NDArray[np.int64] | None:
+    """The constant bias as int64, None if the operator has none."""
+    tensor = call.get("bias")
+    if tensor is None:
+        return None
+    check_bias_shape(call, tensor, channels)
+    return np.ascontiguousarray(call.value("bias").astype(np.int64).reshape(-1))
+
+
+def check_bias_shape(call: Call, bias: Tensor, channels: int) -> None:
+    """ModelFormatError unless ``bias`` has one element a channel."""
+    size = int(np.prod(bias.shape))
+    call.check(size == channels, f"bias {bias.describe()} must have {channels} elements")
+
+
+def weight_zero_points(call: Call, weights: Tensor, channels: int) -> npt.NDArray[np.int64]:
+    """The weights' zero points, one a channel."""
+    zero_point = call.quantization(weights).zero_point
+    call.check(
+        zero_point.size in (1, channels),
+        f"{weights.describe()} has {zero_point.size} zero points for {channels} channels",
+    )
+    return np.ascontiguousarray(np.broadcast_to(zero_point, channels), np.int64)
+
+
+def requantizer(call: Call, first: Tensor, second: Tensor, channels: int) -> Finish:
+    """From accumulators of ``first * second`` to codes of the output."""
+    policy = call.policy
+    scale_a, _ = call.per_tensor(first)
+    scale_b = call.quantization(second).scale
+    scale_out, zero_point = call.per_tensor(call.output)
+    call.check(
+        scale_b.size in (1, channels),
+        f"{second.describe()} has {scale_b.size} scales for {channels} channels",
+    )
+    rescale = Rescale.of_scales(
+        scale_a, scale_b, scale_out, policy.effective_scale, policy.multiplier
+    )
+    bounds = activation_bounds(call)
+
+    def make(stages: tuple[Stage, ...]) -> Requantizer:
+        return Requantizer(stages, rescale, zero_point=zero_point, bounds=bounds)
+
+    tail = make(policy.tail.requantize) if policy.tail else None
+    return Finish(call, make(policy.requantize), tail)
+
+
+class Finish:
+    """Requantizes accumulators, by other stages in the tail where the policy has one.
+
+    ``rescale`` is there for notes.
+    """
+
+    def __init__(self, call: Call, body: Requantizer, tail: Requantizer | None) -> None:
+        self.call = call
+        self.body = body
+        self.tail = tail
+        self.dtype = call.output.numpy_dtype
+
+    def __call__(self, accumulators: tuple[Array, bool], notes: Notes) -> Array:
+        """Codes of accumulators (..., C) and their overflow flag."""
+        acc, overflowed = accumulators
+        policy = self.call.policy
+        if overflowed and policy.accumulator.overflow == "error":
+            raise OverflowError(f"the accumulator needs more than {policy.accumulator.bits} bits")
+        if notes.wanted:
+            notes.add("accumulator", acc)
+            notes.add("multiplier", self.body.rescale.multiplier)
+            notes.add("shift", self.body.rescale.shift)
+        out = self.body(acc, np.empty(acc.shape, self.dtype))
+        if self.tail is not None:
+            self._finish_tail(acc, out, self.tail)
+        return out
+
+    def _finish_tail(self, acc: Array, out: Array, tail: Requantizer) -> None:
+        spec = self.call.policy.tail
+        where = np.zeros(acc.shape, bool)
+        if spec.along == "channel":
+            start = acc.shape[-1] // spec.block * spec.block
+            where[..., start:] = True
+        elif spec.along == "flat":
+            where.reshape(-1)[acc.size // spec.block * spec.block :] = True
+        else:
+            raise SchemeError(self.call.where("a tail along 'row' does not apply here"))
+        if where.any():
+            other = tail(acc, np.empty(acc.shape, self.dtype))
+            out[where] = other[where]
+
+
+def order_taps(policy: Any, kernel: tuple[int, int], depth: int) -> Array | None:
+    """The taps (kh, kw, ic) in the accumulator's order, None for the nested order."""
+    order = policy.accumulator.order
+    if order == ("kh", "kw", "ic"):
+        return None
+    sizes = {"kh": kernel[0], "kw": kernel[1], "ic": depth}
+    grid = np.indices([sizes[name] for name in order], np.int32).reshape(3, -1)
+    return np.ascontiguousarray(
+        np.stack([grid[order.index(name)] for name in ("kh", "kw", "ic")], 1)
+    )

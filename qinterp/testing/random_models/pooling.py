@@ -1,0 +1,82 @@
+"""Pooling and reductions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qinterp.testing.random_models.draw import FUSED_ACTIVATIONS, Case, Draw, Quant, generates
+
+_DTYPES = ("int8", "uint8", "int16", "float32")
+
+
+@generates("AVERAGE_POOL_2D", "MAX_POOL_2D", dtypes=_DTYPES)
+def pool_2d(draw: Draw) -> Case:
+    """Average and maximum pooling; input and output share their parameters."""
+    padding = draw.pick(["SAME", "VALID"])
+    kernel = (draw.pick([1, 2, 3, 5, 7]), draw.pick([1, 2, 3, 5, 7]))
+    strides = (draw.pick([1, 2, 3]), draw.pick([1, 2, 3]))
+    least = kernel if padding == "VALID" else (1, 1)
+    image = (least[0] + draw.size() - 1, least[1] + draw.size() - 1)
+    covered = (
+        image if padding == "SAME" else (image[0] - kernel[0] + 1, image[1] - kernel[1] + 1)
+    )
+    output_size = (-(-covered[0] // strides[0]), -(-covered[1] // strides[1]))
+    batch, depth = draw.pick([1, 1, 2]), draw.channels()
+    quant = draw.quant(draw.dtype)
+    x = draw.input((batch, *image, depth), draw.dtype, quant)
+    y = draw.output((batch, *output_size, depth), draw.dtype, quant)
+    draw.operator(
+        [x],
+        [y],
+        padding=padding,
+        stride_h=strides[0],
+        stride_w=strides[1],
+        filter_height=kernel[0],
+        filter_width=kernel[1],
+        fused_activation_function=draw.pick(FUSED_ACTIVATIONS),
+    )
+    return draw.case([y])
+
+
+@generates("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", dtypes=_DTYPES)
+def reduction(draw: Draw) -> Case:
+    """Reductions over any axes, written from either end; some output parameters are the input's."""
+    shape = draw.shape(1, 4)
+    rank = len(shape)
+    axes = [axis for axis in range(rank) if draw.chance(0.5)] or [draw.integer(0, rank - 1)]
+    if rank == 4 and draw.chance(0.3):  # the form with a kernel of its own
+        axes = [1, 2]
+    keep = draw.chance(0.5)
+    output_shape = tuple(
+        1 if axis in axes else size
+        for axis, size in enumerate(shape)
+        if keep or axis not in axes
+    )
+    quant = draw.quant(draw.dtype)
+    x = draw.input(shape, draw.dtype, quant)
+    written = [axis - rank if draw.chance(0.25) else axis for axis in axes]
+    output_quant = quant
+    if draw.kind == "MEAN" and draw.chance(0.7):
+        output_quant = draw.near(quant, draw.dtype)
+    elif draw.kind == "SUM" and quant:
+        # Below one, so that no sum is shifted out of 32 bits.
+        count = np.prod(shape) / np.prod(output_shape)
+        steps = float(count ** draw.pick([1.0, 0.5, 0.0])) * draw.pick([1.0, 2.0, 3.0, 8.0])
+        output_quant = Quant(draw.float32(quant.scale * steps), draw.zero_point(draw.dtype))
+    y = draw.output(output_shape, draw.dtype, output_quant)
+    draw.operator([x, draw.integers("axes", written)], [y], keep_dims=keep)
+    return draw.case([y])
+
+
+@generates("ARG_MAX", "ARG_MIN", dtypes=("int8", "uint8", "float32"))
+def arg_extremum(draw: Draw) -> Case:
+    """ARG_MAX and ARG_MIN along any axis, to int32 or int64."""
+    shape = draw.shape(1, 4)
+    axis = draw.integer(-len(shape), len(shape) - 1)
+    output_shape = list(shape)
+    output_shape.pop(axis)
+    x = draw.input(shape, draw.dtype, draw.quant(draw.dtype))
+    output_type = draw.pick(["int32", "int64"])
+    y = draw.output(output_shape, output_type)
+    draw.operator([x, draw.integers("axis", axis)], [y], output_type=output_type)
+    return draw.case([y])

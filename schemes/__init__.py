@@ -1,0 +1,1 @@
+"""Named schemes; data only, found through importlib.resources."""
