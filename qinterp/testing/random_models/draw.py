@@ -151,6 +151,23 @@ class Draw:
         ratio = self.pick([1.0, 1.0, 2.0, 0.5, 4.0, 0.25, 3.0, self.log_uniform(0.1, 10.0)])
         return Quant(self.float32(quant.scale * ratio), self.zero_point(dtype))
 
+    def activation(self, quant: Quant | None, dtype: str) -> str:
+        """Return a fused activation; seldom one that leaves few codes of `quant` between its bounds.
+        """
+        if quant is None:
+            return self.pick(FUSED_ACTIVATIONS)
+        low, high = LIMITS[dtype]
+        bounds = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf)}
+        bounds |= {"RELU6": (0.0, 6.0), "RELU_N1_TO_1": (-1.0, 1.0)}
+        roomy = [
+            name
+            for name, (least, most) in bounds.items()
+            if min(most / quant.scale, high - quant.zero_point)
+            - max(least / quant.scale, low - quant.zero_point)
+            >= 10
+        ]
+        return self.pick(FUSED_ACTIVATIONS if self.chance(0.15) else roomy)
+
     def output_scale(self, product_scale: float, spread: float) -> float:
         """Return the output scale of an accumulation.
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qinterp.testing.random_models.draw import (
-    FUSED_ACTIVATIONS,
     LIMITS,
     QUANTIZED,
     Case,
@@ -57,7 +56,7 @@ def _two_operands(
 def add(draw: Draw) -> Case:
     """ADD and SUB, broadcasting; int16 also on the path that power-of-two scales have."""
     shapes = broadcast_shapes(draw)
-    options: dict[str, Any] = {"fused_activation_function": draw.pick(FUSED_ACTIVATIONS)}
+    options = {}
     first, second, output = draw.quant(draw.dtype), draw.quant(draw.dtype), None
     if first and second:
         near = draw.near(first, draw.dtype)
@@ -75,7 +74,8 @@ def add(draw: Draw) -> Case:
                 shapes = (shapes[2],) * 3
     operands = _two_operands(draw, shapes, first, second)
     y = draw.output(shapes[2], draw.dtype, output)
-    draw.operator(operands, [y], **options)
+    activation = draw.activation(output, draw.dtype)
+    draw.operator(operands, [y], fused_activation_function=activation, **options)
     return draw.case([y])
 
 
@@ -107,7 +107,8 @@ def mul(draw: Draw) -> Case:
         output = Quant(scale, draw.zero_point(draw.dtype))
     operands = _two_operands(draw, shapes, first, second)
     y = draw.output(shapes[2], draw.dtype, output)
-    draw.operator(operands, [y], fused_activation_function=draw.pick(FUSED_ACTIVATIONS))
+    activation = draw.activation(output, draw.dtype)
+    draw.operator(operands, [y], fused_activation_function=activation)
     return draw.case([y])
 
 
@@ -126,7 +127,8 @@ def div(draw: Draw) -> Case:
     divisor[divisor == zero] = zero - 1 if zero == LIMITS.get(draw.dtype, (0, 0))[1] else zero + 1
     operands = _two_operands(draw, shapes, first, second, divisor)
     y = draw.output(shapes[2], draw.dtype, output)
-    draw.operator(operands, [y], fused_activation_function=draw.pick(FUSED_ACTIVATIONS))
+    activation = draw.activation(output, draw.dtype)
+    draw.operator(operands, [y], fused_activation_function=activation)
     return draw.case([y])
 
 

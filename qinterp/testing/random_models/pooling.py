@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qinterp.testing.random_models.draw import FUSED_ACTIVATIONS, Case, Draw, Quant, generates
+from qinterp.testing.random_models.draw import Case, Draw, Quant, generates
 
 _DTYPES = ("int8", "uint8", "int16", "float32")
 
@@ -33,7 +33,7 @@ def pool_2d(draw: Draw) -> Case:
         stride_w=strides[1],
         filter_height=kernel[0],
         filter_width=kernel[1],
-        fused_activation_function=draw.pick(FUSED_ACTIVATIONS),
+        fused_activation_function=draw.activation(quant, draw.dtype),
     )
     return draw.case([y])
 

@@ -57,8 +57,10 @@ def svdf(draw: Draw) -> Case:
         operands[3] = _bias(draw, "bias", units, draw.float32(state_scale * time_scale), 1e7)
     output = Quant(draw.float32(output_scale), draw.zero_point("int8")) if integer else None
     y = draw.output((batch, units), draw.dtype, output)
+    # The integer kernel knows no other activation than RELU.
+    activation = "RELU" if integer else draw.pick(["NONE", "RELU"])
     draw.note(memory=memory, scales=(feature_scale, time_scale, state_scale))
-    draw.operator(operands, [y], rank=rank, fused_activation_function=draw.pick(["NONE", "RELU"]))
+    draw.operator(operands, [y], rank=rank, fused_activation_function=activation)
     return draw.case([y])
 
 

@@ -8,14 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qinterp.testing.random_models.draw import (
-    FUSED_ACTIVATIONS,
-    LIMITS,
-    Case,
-    Draw,
-    Quant,
-    generates,
-)
+from qinterp.testing.random_models.draw import LIMITS, Case, Draw, Quant, generates
 
 # Labels: the activation type, except "int4" (int8 activations, int4 weights). int16 activations go
 # with int8 weights and an int64 or int32 bias.
@@ -118,7 +111,6 @@ def _convolution_geometry(draw: Draw) -> tuple[tuple[int, int], tuple[int, int],
         "stride_w": draw.pick([1, 1, 2, 3]),
         "dilation_h_factor": dilation[0],
         "dilation_w_factor": dilation[1],
-        "fused_activation_function": draw.pick(FUSED_ACTIVATIONS),
     }
     return image, kernel, options
 
@@ -154,8 +146,10 @@ def _convolve(
     spread = np.sqrt(terms) * weight_size * _typical_distance(draw.inputs["x"], quant)
     b = _bias(draw, product_scales, spread, options)
     output_shape = (batch, *_window_output(image, kernel, options), depths[1])
-    y = draw.output(output_shape, dtype, _output_quant(draw, product_scales, spread))
-    draw.operator([x, w, b], [y], **options)
+    output = _output_quant(draw, product_scales, spread)
+    y = draw.output(output_shape, dtype, output)
+    activation = draw.activation(output, dtype)
+    draw.operator([x, w, b], [y], fused_activation_function=activation, **options)
     return draw.case([y])
 
 
@@ -214,17 +208,16 @@ def fully_connected(draw: Draw) -> Case:
     w, scales, weight_size = _weights(draw, (units, depth), 0)
     product_scales = np.float64(quant.scale if quant else 1.0) * scales
     spread = np.sqrt(depth) * weight_size * _typical_distance(draw.inputs["x"], quant)
-    options: dict[str, Any] = {
-        "fused_activation_function": draw.pick(FUSED_ACTIVATIONS),
-        "keep_num_dims": keep,
-    }
+    options: dict[str, Any] = {"keep_num_dims": keep}
     operands: list[str | None] = [x, w]
     if draw.chance(0.7):
         operands.append(_bias(draw, product_scales, spread, options))
     elif draw.chance(0.5):
         operands.append(None)
-    y = draw.output(output_shape, dtype, _output_quant(draw, product_scales, spread))
-    draw.operator(operands, [y], **options)
+    output = _output_quant(draw, product_scales, spread)
+    y = draw.output(output_shape, dtype, output)
+    activation = draw.activation(output, dtype)
+    draw.operator(operands, [y], fused_activation_function=activation, **options)
     return draw.case([y])
 
 
@@ -252,15 +245,16 @@ def transpose_conv(draw: Draw) -> Case:
         "padding": padding,
         "stride_h": strides[0],
         "stride_w": strides[1],
-        "fused_activation_function": draw.pick(FUSED_ACTIVATIONS),
     }
     operands: list[str | None] = [shape, w, x]
     if draw.chance(0.6):
         operands.append(_bias(draw, product_scales, spread, options))
     elif draw.chance(0.3):
         operands.append(None)
-    y = draw.output(output_shape, draw.dtype, _output_quant(draw, product_scales, spread))
-    draw.operator(operands, [y], **options)
+    output = _output_quant(draw, product_scales, spread)
+    y = draw.output(output_shape, draw.dtype, output)
+    activation = draw.activation(output, draw.dtype)
+    draw.operator(operands, [y], fused_activation_function=activation, **options)
     return draw.case([y])
 
 
