@@ -64,6 +64,29 @@ class Step:
     outputs: tuple[Array, ...] | None = None
 
 
+@dataclass(frozen=True)
+class PlanEntry:
+    """How one node is computed.
+
+    Attributes
+    ----------
+    node, kind, scheme, recipe : names.
+    path : "any order" where every order of accumulation gives the same bits, "in order" where
+        the backend's own is kept, "elementwise" without an accumulator, "constant" for a node
+        that ran once already, "deferred" where a shape depends on a value.
+    reason : why that path.
+    headroom : bits that the proven bound of the accumulator leaves unused; None without a proof.
+    """
+
+    node: str
+    kind: str
+    scheme: str
+    recipe: str
+    path: str
+    reason: str
+    headroom: int | None = None
+
+
 class Interpreter:
     """A graph prepared to run under a scheme; reentrant.
 
@@ -222,7 +245,6 @@ class Interpreter:
         *,
         free: bool,
     ) -> None:
-        specs: dict[str, Tensor] | None = None
         self._supply_constants(values)
         ran = 0
         for step in steps:
@@ -233,11 +255,9 @@ class Interpreter:
             if step.outputs is not None:
                 outputs: Sequence[Array] = step.outputs
             else:
-                if step.run is None:
-                    specs = specs or self._specs(values)
-                    step = Step(step.index, node)
-                    self._prepare(step, self._specs(values), dict(values))
                 operands = [values[t] if t else None for t in node.inputs]
+                if step.run is None:
+                    step = self.step_for(node, operands)
                 outputs = self._run_step(step, operands, notes)
                 outputs = self._update_state(step, outputs, values)
             for name, value in zip(node.outputs, outputs, strict=True):
@@ -309,6 +329,50 @@ class Interpreter:
                     )
                 values[name] = _read_only(np.array(new))
                 result.replaced.append(name)
+
+    @property
+    def plan(self) -> list[PlanEntry]:
+        """How each node is computed, in execution order."""
+        return [_plan_entry(step) for step in self._steps]
+
+    # ---- single nodes -----------------------------------------------------------------------
+
+    def input_codes(self, inputs: Inputs) -> dict[str, Array]:
+        """``inputs`` by tensor name as the graph takes them: real values turned into codes."""
+        return self._check_inputs(inputs)
+
+    def operands_of(self, node: Node, inputs: Inputs, result: Result) -> list[Array | None]:
+        """The operand arrays that ``node`` had in a run that captured everything."""
+        values = self._check_inputs(inputs)
+        self._supply_constants(values)
+        known = {**values, **result.tensors}
+        return [known[name] if name else None for name in node.inputs]
+
+    def step_for(self, node: Node, operands: Sequence[Array | None]) -> Step:
+        """``node`` prepared for operands of these shapes and, where they decide, values."""
+        values = {
+            name: value
+            for name, value in zip(node.inputs, operands, strict=True)
+            if name and value is not None
+        }
+        constants = {n: v for n, v in values.items() if self.graph.tensors[n].is_constant}
+        step = Step(self.graph.nodes.index(node), node)
+        try:
+            self._prepare(step, self._specs(values), constants)
+        except UnknownValue:
+            self._prepare(step, self._specs(values), dict(values))
+        return step
+
+    def run_node(
+        self, node: Node, operands: Sequence[Array | None], notes: Iterable[str] = ()
+    ) -> tuple[dict[str, Array], dict[str, Any]]:
+        """One node on its own: outputs by tensor name, and the notes asked for."""
+        step = self.step_for(node, operands)
+        kept = Notes(notes)
+        outputs = self._run_step(step, operands, kept)[: len(node.outputs)]
+        return dict(zip(node.outputs, outputs, strict=True)), dict(kept)
+
+    # ---- many inputs ------------------------------------------------------------------------
 
     def run_many(
         self, inputs: Iterable[Inputs], *, workers: int | None = None, **options: Any
@@ -444,6 +508,18 @@ def run(
 ) -> Result:
     """Run ``graph`` once under ``scheme``; see :class:`Interpreter`."""
     return Interpreter(graph, scheme).run(inputs, capture=capture)
+
+
+def _plan_entry(step: Step) -> PlanEntry:
+    node, names = step.node, (step.node.name, step.node.kind, step.scheme, step.recipe)
+    if step.outputs is not None:
+        return PlanEntry(*names, "constant", "every operand is known")
+    if step.call is None:
+        return PlanEntry(node.name, node.kind, "", "", "deferred", "a shape depends on a value")
+    proof = getattr(step.run, "proof", None)
+    if proof is None:
+        return PlanEntry(*names, "elementwise", "no accumulator")
+    return PlanEntry(*names, proof.path, proof.reason, proof.headroom)
 
 
 def _as_capture(capture: bool | str | Iterable[str] | Capture) -> Capture | None:

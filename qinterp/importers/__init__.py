@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qinterp.errors import ModelFormatError
+from qinterp.importers._shipped import shipped_models
 from qinterp.ir import Graph
 
 Importer = Callable[[bytes, str], Graph]
@@ -33,7 +34,8 @@ def load(path: str | os.PathLike[str] | bytes) -> Graph:
 
     Parameters
     ----------
-    path : a file, or the bytes of a .tflite file.
+    path : a file, the name of a shipped model ("digits_resnet.tflite"), or the bytes of a
+        .tflite file.
 
     Raises
     ------
@@ -53,6 +55,13 @@ def load(path: str | os.PathLike[str] | bytes) -> Graph:
         )
     try:
         data = file.read_bytes()
+    except FileNotFoundError:
+        shipped = shipped_models()
+        if file.name != str(file) or file.name not in shipped:
+            raise ModelFormatError(
+                f"{file}: no such file; shipped models: {', '.join(shipped)}"
+            ) from None
+        data = shipped[file.name].read_bytes()
     except OSError as error:
         raise ModelFormatError(f"{file}: {error.strerror or error}") from None
     return read(data, file.name)

@@ -87,7 +87,12 @@ def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index
         ("factor", channel),
         lambda: effective(t, scale(first), scale(second, channel), scale(out)),
     )
-    t.say("effective scale", by.exact, text=f"multiplier {by.mantissa} shift {by.shift}")
+    t.say(
+        "effective scale",
+        by.exact,
+        text=f"multiplier {by.mantissa} shift {by.shift}" if by.mantissa else "",
+        prepared=True,
+    )
     tail = t.policy.tail
     stages = t.policy.requantize
     if tail is not None and _in_tail(tail, index, out.shape):

@@ -32,12 +32,15 @@ class Line:
     value : what it came to.
     exact : the value before it was rounded, where it was.
     text : anything else to say of it.
+    prepared : it does not depend on the inputs (a scale, a multiplier); two schemes part only
+        where something else differs.
     """
 
     what: str
     value: int | float | Fraction
     exact: Fraction | None = None
     text: str = ""
+    prepared: bool = False
 
 
 @dataclass
@@ -91,11 +94,17 @@ class Twin:
         return self.cache[key]
 
     def say(
-        self, what: str, value: int | float | Fraction, exact: Fraction | None = None, text: str = ""
+        self,
+        what: str,
+        value: int | float | Fraction,
+        exact: Fraction | None = None,
+        text: str = "",
+        *,
+        prepared: bool = False,
     ) -> None:
         """Add a line to the explanation."""
         if self.lines is not None:
-            self.lines.append(Line(what, value, exact, text))
+            self.lines.append(Line(what, value, exact, text, prepared))
 
 
 def zero_point(tensor: Tensor, channel: int = 0) -> int:

@@ -145,15 +145,17 @@ class Draw:
         return Quant(self.scale(), self.zero_point(dtype))
 
     def near(self, quant: Quant | None, dtype: str) -> Quant | None:
-        """Return parameters such that most values of `quant` stay in range, exact ties likely."""
+        """Return parameters by which most values of `quant` stay in range, exact ties likely."""
         if quant is None:
             return None
         ratio = self.pick([1.0, 1.0, 2.0, 0.5, 4.0, 0.25, 3.0, self.log_uniform(0.1, 10.0)])
-        return Quant(self.float32(quant.scale * ratio), self.zero_point(dtype))
+        low, high = LIMITS[dtype]
+        kept = low <= quant.zero_point <= high and self.chance(0.6)
+        zero_point = quant.zero_point if kept else self.zero_point(dtype)
+        return Quant(self.float32(quant.scale * ratio), zero_point)
 
     def activation(self, quant: Quant | None, dtype: str) -> str:
-        """Return a fused activation; seldom one that leaves few codes of `quant` between its bounds.
-        """
+        """Return a fused activation, seldom one that leaves `quant` few codes."""
         if quant is None:
             return self.pick(FUSED_ACTIVATIONS)
         low, high = LIMITS[dtype]

@@ -180,7 +180,16 @@ def comparison(draw: Draw) -> Case:
     second = first if draw.chance(0.4) else draw.near(first, draw.dtype)
     if second and second.scale >= 1.0:
         second = first
-    operands = _two_operands(draw, shapes, first, second)
+    first_values = draw.codes(shapes[0], draw.dtype, first.zero_point if first else 0)
+    second_values = draw.codes(shapes[1], draw.dtype, second.zero_point if second else 0)
+    # A third of the pairs is equal, wherever the shapes let them be.
+    whole = np.broadcast_to(first_values, shapes[2])
+    corner = tuple(slice(0, n) for n in (1,) * (whole.ndim - len(shapes[1])) + shapes[1])
+    equal = draw.rng.random(shapes[1]) < 0.33
+    second_values = np.where(equal, whole[corner].reshape(shapes[1]), second_values)
+    x1 = draw.input(shapes[0], draw.dtype, first, name="x1", values=first_values)
+    x2 = draw.operand(shapes[1], draw.dtype, second, name="x2", values=second_values)
+    operands = [x1, x2]
     y = draw.output(shapes[2], "bool")
     draw.operator(operands, [y])
     return draw.case([y])

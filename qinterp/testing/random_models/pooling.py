@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qinterp.testing.random_models.draw import Case, Draw, Quant, generates
+from qinterp.testing.random_models.draw import LIMITS, Case, Draw, Quant, generates
 
 _DTYPES = ("int8", "uint8", "int16", "float32")
 
@@ -44,6 +44,8 @@ def reduction(draw: Draw) -> Case:
     shape = draw.shape(1, 4)
     rank = len(shape)
     axes = [axis for axis in range(rank) if draw.chance(0.5)] or [draw.integer(0, rank - 1)]
+    if all(shape[axis] == 1 or axis in axes for axis in range(rank)) and draw.chance(0.8):
+        axes = [draw.integer(0, rank - 1)]  # more than one result, if there can be
     if rank == 4 and draw.chance(0.3):  # the form with a kernel of its own
         axes = [1, 2]
     keep = draw.chance(0.5)
@@ -59,10 +61,12 @@ def reduction(draw: Draw) -> Case:
     if draw.kind == "MEAN" and draw.chance(0.7):
         output_quant = draw.near(quant, draw.dtype)
     elif draw.kind == "SUM" and quant:
-        # Below one, so that no sum is shifted out of 32 bits.
-        count = np.prod(shape) / np.prod(output_shape)
-        steps = float(count ** draw.pick([1.0, 0.5, 0.0])) * draw.pick([1.0, 2.0, 3.0, 8.0])
-        output_quant = Quant(draw.float32(quant.scale * steps), draw.zero_point(draw.dtype))
+        sums = np.sum(draw.inputs[x].astype(np.int64) - quant.zero_point, axis=tuple(axes))
+        # Never a step below the input's, so that no sum is shifted out of 32 bits.
+        fitting = max(float(np.abs(sums).max()) / LIMITS[draw.dtype][1], 1.0)
+        steps = draw.pick([2.0 ** np.ceil(np.log2(fitting)), fitting, 2 * fitting, 1.0])
+        zero_point = quant.zero_point if draw.chance(0.6) else draw.zero_point(draw.dtype)
+        output_quant = Quant(draw.float32(quant.scale * steps), zero_point)
     y = draw.output(output_shape, draw.dtype, output_quant)
     draw.operator([x, draw.integers("axes", written)], [y], keep_dims=keep)
     return draw.case([y])

@@ -73,22 +73,25 @@ def leaky_relu(draw: Draw) -> Case:
     return _unary(draw, draw.near(quant, draw.dtype), quant, alpha=alpha)
 
 
-@generates("PRELU", dtypes=("int8", "uint8", "float32"))
+@generates("PRELU", dtypes=_DTYPES)
 def prelu(draw: Draw) -> Case:
-    """PRELU with a slope per element, per channel or one for all."""
+    """PRELU with a slope per element, per channel or one for all; int8 slopes for int16."""
     shape = draw.shape(2, 4)
     quant = draw.quant(draw.dtype)
     slope_shape = draw.pick([shape[1:], (*(1 for _ in shape[2:]), shape[-1]), shape, (1,)])
-    slope = draw.quant(draw.dtype)
-    if slope and draw.chance(0.7):  # slopes of the order of one
+    slope_type = "int8" if draw.dtype == "int16" else draw.dtype
+    slope = draw.quant(slope_type)
+    if slope and (draw.chance(0.7) or slope.scale > 1.0):  # slopes of the order of one
         slope = Quant(draw.float32(draw.pick([1 / 128, 1 / 64, 0.005])), slope.zero_point)
+    if slope and draw.dtype == "int16":
+        slope = Quant(slope.scale, 0)
     x = draw.input(shape, draw.dtype, quant)
     zero_point = slope.zero_point if slope else 0
-    codes = draw.codes(slope_shape, draw.dtype, zero_point)
+    codes = draw.codes(slope_shape, slope_type, zero_point)
     alpha = draw.writer.constant(
         "alpha", codes, scale=slope.scale if slope else None, zero_point=zero_point
     )
-    draw.note(alpha=f"{draw.dtype}{list(slope_shape)}{slope or ''}")
+    draw.note(alpha=f"{slope_type}{list(slope_shape)}{slope or ''}")
     y = draw.output(shape, draw.dtype, draw.near(quant, draw.dtype))
     draw.operator([x, alpha], [y])
     return draw.case([y])

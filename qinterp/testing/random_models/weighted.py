@@ -91,8 +91,10 @@ def _output_quant(
     scale = draw.output_scale(float(np.median(product_scales)), spread)
     if dtype == "int16":
         scale = draw.float32(scale / 128.0)
-    # LiteRT refuses a scale by which the bounds of a fused activation leave 32 bits.
-    return Quant(max(scale, 1e-8), draw.zero_point(dtype))
+    # XNNPACK fails to prepare effective scales from 256 on. LiteRT refuses output scales by which
+    # the bounds of a fused activation leave 32 bits.
+    scale = max(scale, draw.float32(product_scales.max() / 128), 1e-8)
+    return Quant(scale, draw.zero_point(dtype))
 
 
 def _convolution_geometry(draw: Draw) -> tuple[tuple[int, int], tuple[int, int], dict[str, Any]]:
@@ -284,7 +286,7 @@ def batch_matmul(draw: Draw) -> Case:
     return draw.case([y])
 
 
-@generates("EMBEDDING_LOOKUP", dtypes=("int8", "uint8", "int4", "float32"))
+@generates("EMBEDDING_LOOKUP", dtypes=_DTYPES)
 def embedding_lookup(draw: Draw) -> Case:
     """EMBEDDING_LOOKUP of rows as they are, or dequantized, per tensor or per row."""
     rows, row = draw.size(12), draw.shape(1, 2, elements=200)
@@ -292,7 +294,7 @@ def embedding_lookup(draw: Draw) -> Case:
     indices = draw.rng.integers(0, rows, (count,), dtype="int32")
     lookup = draw.input((count,), "int32", name="lookup", values=indices)
     quant = draw.quant("int8" if draw.dtype == "int4" else draw.dtype)
-    dequantized = draw.dtype == "int4" or (quant is not None and draw.chance(0.5))
+    dequantized = draw.dtype == "int4" or (draw.dtype in ("int8", "uint8") and draw.chance(0.5))
     if quant and dequantized:
         quant = Quant(quant.scale, 0)
     values = draw.codes((rows, *row), draw.dtype, quant.zero_point if quant else 0)

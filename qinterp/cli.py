@@ -1,0 +1,275 @@
+"""The command line. Exit status: 0 the same or done, 1 a difference was found, 2 an error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import qinterp
+from qinterp.errors import InputError, QInterpError, SchemeError
+from qinterp.scheme import Scheme
+
+
+class _Group(click.Group):
+    """Turns every QInterpError into one line on stderr and exit status 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except QInterpError as error:
+            click.echo(f"qinterp: {' '.join(str(error).split())}", err=True)
+        except KeyboardInterrupt:
+            click.echo("qinterp: interrupted", err=True)
+        sys.exit(2)
+
+
+_SCHEME_HELP = "A name (see 'qinterp schemes') or a path to a .toml."
+
+
+def _scheme_options(*, many: bool = False) -> Callable[[Any], Any]:
+    def add(command: Any) -> Any:
+        for option in (
+            click.option(
+                "--node",
+                "nodes",
+                multiple=True,
+                metavar="NODE=SCHEME",
+                help="Another scheme for one node. May be repeated.",
+            ),
+            click.option(
+                "--set",
+                "changes",
+                multiple=True,
+                metavar="PATH=VALUE",
+                help="A field of the scheme, e.g. accumulator.bits=20 or "
+                "conv_2d.accumulator.overflow=saturate. May be repeated.",
+            ),
+            click.option(
+                "-s",
+                "--scheme",
+                "schemes",
+                multiple=True,
+                help=_SCHEME_HELP + (" Twice: side by side." if many else ""),
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+_input_option = click.option(
+    "-i",
+    "--input",
+    "input_file",
+    type=click.Path(path_type=Path),
+    help="An .npz of arrays by tensor name, or an .npy for a model with one input.",
+)
+_sample_option = click.option(
+    "--sample", type=click.IntRange(0), default=0, help="Which of a shipped model's samples."
+)
+_seed_option = click.option("--seed", default=0, help="Of random inputs, where nothing is given.")
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(qinterp.__version__, prog_name="qinterp")
+def main() -> None:
+    """Run a quantized model as a backend would, bit for bit, and say where two backends part."""
+
+
+@main.command()
+@click.argument("model")
+@_input_option
+@_sample_option
+@_seed_option
+@_scheme_options()
+@click.option("--capture", type=click.Path(path_type=Path), help="Write every tensor to an .npz.")
+@click.option("--accumulators", is_flag=True, help="Put accumulators into the capture too.")
+@click.option("--plan", is_flag=True, help="Print how each node will be computed, and why.")
+@_json_option
+def run(
+    model: str,
+    input_file: Path | None,
+    sample: int,
+    seed: int,
+    schemes: Sequence[str],
+    changes: Sequence[str],
+    nodes: Sequence[str],
+    capture: Path | None,
+    accumulators: bool,
+    plan: bool,
+    as_json: bool,
+) -> None:
+    """Execute MODEL and print every node's outputs, the prediction and the time."""
+    from qinterp.importers import load
+    from qinterp.interpreter import Interpreter
+    from qinterp.report.inputs import choose_inputs
+    from qinterp.report.run import RunReport, print_plan
+
+    if accumulators and capture is None:
+        raise InputError("--accumulators needs --capture")
+    graph = load(model)
+    interpreter = Interpreter(graph, _one_scheme(schemes, changes, nodes))
+    if plan:
+        print_plan(interpreter, as_json=as_json)
+        return
+    chosen = choose_inputs(graph, input_file, sample, seed)
+    notes = ("accumulator", "multiplier", "shift") if accumulators else ()
+    report = RunReport(interpreter, chosen, notes)
+    if capture is not None:
+        _write(lambda: report.result.tensors.save(capture), capture)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        report.print(captured=capture)
+
+
+@main.command()
+@click.argument("model")
+@_json_option
+def inspect(model: str, as_json: bool) -> None:
+    """Print MODEL's nodes, shapes, quantization, multiply-adds and parameters."""
+    from qinterp.importers import load
+    from qinterp.report.inspect import inspection, print_inspection
+
+    found = inspection(load(model))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        print_inspection(found)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("element")
+@_input_option
+@_sample_option
+@_seed_option
+@_scheme_options(many=True)
+@_json_option
+def explain(
+    model: str,
+    element: str,
+    input_file: Path | None,
+    sample: int,
+    seed: int,
+    schemes: Sequence[str],
+    changes: Sequence[str],
+    nodes: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Explain one ELEMENT, 'TENSOR[i,j,...]', of MODEL step by step.
+
+    With two schemes, side by side. Exit status 1 if they give different values.
+    """
+    from qinterp.explanation import explain as explain_element
+    from qinterp.explanation import parse_element
+    from qinterp.importers import load
+    from qinterp.report.inputs import choose_inputs
+
+    if len(schemes) > 2:
+        raise InputError(f"explain takes one scheme or two, got {len(schemes)}")
+    tensor, index = parse_element(element)
+    graph = load(model)
+    chosen = choose_inputs(graph, input_file, sample, seed)
+    sides = [_one_scheme([name], changes, nodes) for name in schemes or ["tflite-reference"]]
+    found = explain_element(graph, chosen.arrays, tensor, index, *sides)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        click.echo(f"input: {chosen.origin}")
+        click.echo(str(found))
+    sys.exit(int(len({trace.value for trace in found.traces}) > 1))
+
+
+@main.command()
+@click.argument("model")
+@_input_option
+@click.option("--samples", type=click.IntRange(1), default=4, help="How many inputs.")
+@_seed_option
+@_json_option
+def verify(
+    model: str, input_file: Path | None, samples: int, seed: int, as_json: bool
+) -> None:
+    """Compare every scheme that has a runtime here with that runtime, per operator kind."""
+    from qinterp.importers import load
+    from qinterp.report.inputs import choose_many
+    from qinterp.report.verification import Verification
+
+    graph = load(model)
+    report = Verification(graph, choose_many(graph, input_file, samples, seed))
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2))
+    else:
+        report.print()
+    sys.exit(int(report.differs))
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--hash", "show_hash", is_flag=True, help="Print the hash of the arithmetic.")
+@_json_option
+def schemes(name: str | None, show_hash: bool, as_json: bool) -> None:
+    """List the named schemes, or print one of them resolved, as TOML."""
+    from qinterp.report.schemes import print_schemes, scheme_list
+    from qinterp.schemes_io import load_scheme, to_toml
+
+    if name is None:
+        if as_json:
+            click.echo(json.dumps(scheme_list(), indent=2))
+        else:
+            print_schemes(scheme_list(), show_hash=show_hash)
+        return
+    scheme = load_scheme(name)
+    if as_json:
+        click.echo(json.dumps({"sha256": scheme.sha256, **scheme.to_table()}, indent=2))
+    elif show_hash:
+        click.echo(scheme.sha256)
+    else:
+        click.echo(to_toml(scheme), nl=False)
+
+
+def _one_scheme(
+    names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]
+) -> Scheme:
+    from qinterp.schemes_io import load_scheme
+
+    if len(names) > 1:
+        raise InputError(f"one scheme is needed here, got {len(names)}: {', '.join(names)}")
+    scheme = load_scheme(names[0] if names else "tflite-reference")
+    values = dict(_pair(change, "--set") for change in changes)
+    if values:
+        scheme = scheme.with_({path: _value(text) for path, text in values.items()})
+    for node, other in (_pair(entry, "--node") for entry in nodes):
+        scheme = scheme.with_node(node, load_scheme(other))
+    return scheme
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise SchemeError(f"{option}: {text!r} is not of the form NAME=VALUE")
+    return name.strip(), value.strip()
+
+
+def _value(text: str) -> Any:
+    """A TOML value, or else a string without quotes."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _write(write: Callable[[], None], path: Path) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None

@@ -1,0 +1,1 @@
+"""Tables and JSON of what was found; no arithmetic."""
