@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from qinterp.numerics.rounding import OVERFLOW_CODE
 
@@ -80,3 +83,83 @@ class Accumulator:
             group.bits if group else 0,
             OVERFLOW_CODE[group.overflow] if group else 0,
         )
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is known of an accumulator before it runs.
+
+    Attributes
+    ----------
+    any_order : every order of accumulation gives the same bits.
+    reason : why, or why not.
+    headroom : bits that the bound leaves unused (negative: it does not fit), over all channels.
+    """
+
+    any_order: bool
+    reason: str
+    headroom: int
+
+    @property
+    def path(self) -> str:
+        """ "any order" or "in order"."""
+        return "any order" if self.any_order else "in order"
+
+
+def prove(
+    accumulator: Accumulator,
+    weights: npt.NDArray[Any],
+    weight_zero_point: npt.NDArray[np.int64],
+    input_range: tuple[int, int],
+    input_zero_point: int,
+    bias: npt.NDArray[np.int64] | None,
+) -> Proof:
+    """Whether ``sum(|w| * max|x|) + |bias|`` fits the accumulator in every output channel.
+
+    Parameters
+    ----------
+    weights : codes, shape (channels, products of one output).
+    weight_zero_point, bias : int64, one a channel.
+    input_range : least and greatest code of the input.
+    """
+    w = weights.astype(np.int64)
+    raw = accumulator.operands == "raw"
+    corrected = w - weight_zero_point[:, None]
+    low, high = input_range
+    if not raw:
+        w, low, high = corrected, low - input_zero_point, high - input_zero_point
+    largest = max(abs(low), abs(high))
+    magnitude = np.abs(w)
+    sums = magnitude.sum(1) * largest
+    if raw:
+        zero = np.abs(weight_zero_point)
+        count = weights.shape[1]
+        sums += abs(input_zero_point) * magnitude.sum(1)
+        sums += count * largest * zero + count * abs(input_zero_point) * zero
+    if bias is not None:
+        sums += np.abs(bias)
+    bound = int(sums.max(initial=0))
+    headroom = accumulator.bits - 1 - bound.bit_length()
+    if accumulator.group is not None and not _group_fits(accumulator.group, magnitude, largest):
+        size, bits = accumulator.group.size, accumulator.group.bits
+        return Proof(False, f"groups of {size} may leave {bits} bits", headroom)
+    if headroom >= 0:
+        return Proof(True, f"the bound {bound} fits {accumulator.bits} bits", headroom)
+    if accumulator.overflow == "wrap":
+        return Proof(True, f"arithmetic modulo 2**{accumulator.bits}", headroom)
+    if accumulator.check == "at_end":
+        fits = bound.bit_length() < 63
+        return Proof(fits, "only the exact sum is checked", headroom)
+    return Proof(
+        False, f"the bound {bound} does not fit {accumulator.bits} bits, which "
+        f"{'saturate' if accumulator.overflow == 'saturate' else 'must not overflow'}", headroom
+    )  # fmt: skip
+
+
+def _group_fits(group: Group, magnitude: npt.NDArray[np.int64], largest: int) -> bool:
+    """Whether no sum of consecutive products can leave the group's register."""
+    channels, count = magnitude.shape
+    padded = np.zeros((channels, -(-count // group.size) * group.size), np.int64)
+    padded[:, :count] = magnitude
+    sums = padded.reshape(channels, -1, group.size).sum(2) * largest
+    return int(sums.max(initial=0)).bit_length() <= group.bits - 1

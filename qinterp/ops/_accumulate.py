@@ -98,6 +98,16 @@ def requantizer(call: Call, first: Tensor, second: Tensor, channels: int) -> Fin
     return Finish(call, make(policy.requantize), tail)
 
 
+def accumulated(call: Call, accumulators: tuple[Array, bool], notes: Notes) -> Array:
+    """The accumulators of a kernel, noted; OverflowError if the policy makes overflow one."""
+    acc, overflowed = accumulators
+    policy = call.policy.accumulator
+    if overflowed and policy.overflow == "error":
+        raise OverflowError(f"the accumulator needs more than {policy.bits} bits")
+    notes.add("accumulator", acc)
+    return acc
+
+
 class Finish:
     """Requantizes accumulators, by other stages in the tail where the policy has one.
 
@@ -112,12 +122,8 @@ class Finish:
 
     def __call__(self, accumulators: tuple[Array, bool], notes: Notes) -> Array:
         """Codes of accumulators (..., C) and their overflow flag."""
-        acc, overflowed = accumulators
-        policy = self.call.policy
-        if overflowed and policy.accumulator.overflow == "error":
-            raise OverflowError(f"the accumulator needs more than {policy.accumulator.bits} bits")
+        acc = accumulated(self.call, accumulators, notes)
         if notes.wanted:
-            notes.add("accumulator", acc)
             notes.add("multiplier", self.body.rescale.multiplier)
             notes.add("shift", self.body.rescale.shift)
         out = self.body(acc, np.empty(acc.shape, self.dtype))

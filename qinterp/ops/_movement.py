@@ -47,7 +47,8 @@ def check_same_type(call: Call, tensors: Sequence[Tensor | None]) -> None:
     """UnsupportedOperatorError unless inputs and outputs have one type."""
     dtypes = {t.dtype for t in tensors if t is not None}
     if len(dtypes) > 1:
-        call.unsupported(f"operands and outputs must have one type, got {', '.join(sorted(dtypes))}")
+        listed = ", ".join(sorted(dtypes))
+        call.unsupported(f"operands and outputs must have one type, got {listed}")
 
 
 def check_same_parameters(call: Call, tensors: Sequence[Tensor | None]) -> None:
@@ -71,13 +72,13 @@ def check_indices(call: Call, operand: str, size: int) -> Callable[[Array], None
 
     def outside(indices: Array) -> str | None:
         low, high = indices.min(initial=0), indices.max(initial=-1)
-        if 0 <= low and high < size:
+        if low >= 0 and high < size:
             return None
-        return f"{call[operand].describe()} has index {low if low < 0 else high}, not in 0..{size - 1}"
+        wrong = low if low < 0 else high
+        return f"{call[operand].describe()} has index {wrong}, not in 0..{size - 1}"
 
-    constant = call.known(operand)
-    if constant is not None:
-        wrong = outside(constant)
+    if call[operand].is_constant:
+        wrong = outside(call.value(operand))
         call.check(wrong is None, wrong or "")
         return lambda indices: None
 

@@ -2,7 +2,8 @@
 
 All tensors are preserved, on one thread. With that setting the interpreter gives XNNPACK one
 partition per operator (`Subgraph::PartitionGraph` disables node fusion), and allocates the outputs
-of exactly those nodes that it executes: what was not computed has no data and is left out.
+of exactly those nodes that it executes: what was not computed has no data and is left out. The two
+cases in which data is allocated but not written are known here (`_unwritten`).
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class LiteRTSession:
         self._model = model
         self._runtime = runtime
         self._interpreter = runtime.create(model)
-        self._inputs, self._computed = _interface(model)
+        self._inputs, self._computed = _interface(model, runtime.resolver)
         self._allocated: dict[str, tuple[int, ...]] | None = None
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -185,14 +186,15 @@ class LiteRTSession:
         return array
 
 
-def _interface(model: bytes) -> tuple[dict[str, int], dict[str, int]]:
+def _interface(model: bytes, resolver: str) -> tuple[dict[str, int], dict[str, int]]:
     """Return the indices, by name, of the main subgraph's inputs and of its operators' outputs.
 
     They are read from the file because the interpreter appends its own temporaries to its tensors.
     """
     import tflite
 
-    graph = tflite.Model.GetRootAsModel(model, 0).Subgraphs(0)
+    file = tflite.Model.GetRootAsModel(model, 0)
+    graph = file.Subgraphs(0)
     stored = [(graph.Tensors(i).Name() or b"").decode() for i in range(graph.TensorsLength())]
     counts = Counter(stored)
     names = [
@@ -201,8 +203,34 @@ def _interface(model: bytes) -> tuple[dict[str, int], dict[str, int]]:
     ]
     operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
     outputs = [o.Outputs(i) for o in operators for i in range(o.OutputsLength())]
+    left_out = {-1, *_unwritten(file, resolver)}
     inputs = [graph.Inputs(i) for i in range(graph.InputsLength())]
-    return {names[i]: i for i in inputs}, {names[i]: i for i in outputs if i >= 0}
+    return {names[i]: i for i in inputs}, {names[i]: i for i in outputs if i not in left_out}
+
+
+def _unwritten(file: Any, resolver: str) -> set[int]:
+    """Return the tensors that this choice of kernels allocates but does not write, or not whole."""
+    from tflite import BuiltinOperator, TensorType
+
+    graph = file.Subgraphs(0)
+    found: set[int] = set()
+    for position in range(graph.OperatorsLength()):
+        operator = graph.Operators(position)
+        code = file.OperatorCodes(operator.OpcodeIndex())
+        kind = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if resolver == "AUTO" and kind in (BuiltinOperator.DEQUANTIZE, BuiltinOperator.DENSIFY):
+            source = operator.Inputs(0)
+            is_constant = file.Buffers(graph.Tensors(source).Buffer()).DataLength() > 0
+            # XNNPACK unpacks such weights for itself, when it is created.
+            unwritten = source in found or is_constant
+        elif resolver == "BUILTIN_REF" and kind == BuiltinOperator.SUM:
+            # The reference kernel writes bytes, which fill half of an int16 tensor.
+            unwritten = graph.Tensors(operator.Outputs(0)).Type() == TensorType.INT16
+        else:
+            unwritten = False
+        if unwritten:
+            found.add(operator.Outputs(0))
+    return found
 
 
 def _listed(names: Mapping[str, Any]) -> str:

@@ -71,79 +71,79 @@ _OPTION_ENUMS = {
     "TensorType",
 )
 
-# Operator versions by the type of the deciding operand, where they are not 1. They follow
-# tensorflow's op_version.cc, held down to what the reference resolver of LiteRT registers: a model
-# with a newer version would not load there, though its kernels run it.
+# Operator versions by the type of the deciding operand ("" for the others), where they are not 1.
+# They follow tensorflow's op_version.cc, held down to what the reference resolver of LiteRT
+# registers: a newer version would not load there, though the kernels are the same.
+_SIGNED = {"int8": 2, "int16": 3}
 _VERSIONS: dict[str, dict[str, int]] = {
     "ABS": {"int8": 2, "uint8": 2, "int16": 3},
+    "ADD": _SIGNED,
+    "ARG_MAX": {"int8": 2},
+    "ARG_MIN": {"int8": 2},
+    "AVERAGE_POOL_2D": _SIGNED,
+    "BATCH_MATMUL": _SIGNED,
+    "BATCH_TO_SPACE_ND": {"": 3, "int16": 4},
     "BROADCAST_TO": {"": 2, "int8": 3, "int16": 3},
+    "CONCATENATION": _SIGNED,
     "CONV_2D": {"int8": 3, "int16": 4, "int4": 7},
     "DEPTHWISE_CONV_2D": {"": 2, "int8": 3, "int16": 5, "int4": 6},
-    "DEQUANTIZE": {"int8": 2, "int16": 3, "int4": 6},
-    "EMBEDDING_LOOKUP": {"int8": 4, "int4": 4},
-    "FULLY_CONNECTED": {"int8": 6, "int16": 7, "int4": 10, "uint8": 6, "float32": 6},
-    "GATHER": {"int8": 5, "int16": 5, "": 5},
+    "DEQUANTIZE": {"int8": 2, "int16": 3, "float16": 3, "int4": 6},
+    "EMBEDDING_LOOKUP": {"int8": 4, "uint8": 4, "int4": 4},
+    "EQUAL": {"int8": 2, "int16": 5},
+    "EXP": {"int8": 2, "int16": 2},
+    "FULLY_CONNECTED": {"": 6, "int16": 7, "int4": 10},
+    "GATHER": {"": 5},
+    "GELU": {"int16": 2},
+    "GREATER": {"int8": 2},
+    "GREATER_EQUAL": {"int8": 2, "int16": 3},
+    "L2_NORMALIZATION": {"int8": 2},
     "LEAKY_RELU": {"int16": 2},
+    "LESS": {"int8": 2, "int16": 3},
+    "LESS_EQUAL": {"int8": 2},
+    "LOGISTIC": _SIGNED,
+    "LOG_SOFTMAX": {"int8": 2},
+    "MAXIMUM": {"int8": 2, "int16": 4},
+    "MAX_POOL_2D": _SIGNED,
+    "MEAN": _SIGNED,
+    "MINIMUM": {"int8": 2, "int16": 4},
+    "MIRROR_PAD": _SIGNED,
     "MUL": {"int8": 3, "uint8": 3, "int16": 4},
-    "QUANTIZE": {"int16": 2, "int8": 2, "uint8": 2},
+    "NOT_EQUAL": {"int8": 2, "int16": 4},
+    "PACK": _SIGNED,
+    "PAD": {"int8": 4, "int16": 4},
+    "PADV2": {"int8": 4, "int16": 4},
+    "QUANTIZE": {"int8": 2, "uint8": 2, "int16": 2},
+    "REDUCE_MAX": _SIGNED,
+    "REDUCE_MIN": _SIGNED,
+    "RELU": {"int8": 2, "uint8": 2, "int16": 3},
+    "RELU6": _SIGNED,
     "RESIZE_BILINEAR": {"": 3, "int16": 4},
     "RESIZE_NEAREST_NEIGHBOR": {"": 3, "int16": 4},
-    "REVERSE_V2": {"int8": 3, "bool": 2},
+    "REVERSE_V2": {"bool": 2, "int8": 3},
+    "RSQRT": _SIGNED,
     "SELECT": {"int8": 2, "int16": 3},
     "SLICE": {"int8": 2, "int16": 4},
+    "SOFTMAX": _SIGNED,
+    "SPACE_TO_BATCH_ND": {"": 3, "int16": 4},
+    "SPACE_TO_DEPTH": {"int8": 2},
     "SPLIT": {"int8": 2, "int32": 3, "int16": 4},
     "SPLIT_V": {"int8": 2},
-    "SPACE_TO_BATCH_ND": {"": 3, "int16": 4},
-    "BATCH_TO_SPACE_ND": {"": 3, "int16": 4},
+    "SQUARED_DIFFERENCE": {"int8": 2},
     "STRIDED_SLICE": {"": 4},
+    "SUB": {"int8": 3, "int16": 5},
+    "SUM": {"int8": 2},
     "SVDF": {"int8": 3},
+    "TANH": _SIGNED,
     "TRANSPOSE": {"": 4, "int16": 5},
     "TRANSPOSE_CONV": {"": 4},
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": {"int8": 1},
     "UNPACK": {"int8": 2, "uint8": 2, "bool": 3, "int16": 4},
-} | dict.fromkeys(
-    [
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "BATCH_MATMUL",
-        "CONCATENATION",
-        "LOGISTIC",
-        "MAX_POOL_2D",
-        "MEAN",
-        "MIRROR_PAD",
-        "PACK",
-        "PAD",
-        "PADV2",
-        "REDUCE_MAX",
-        "REDUCE_MIN",
-        "RELU",
-        "RELU6",
-        "RSQRT",
-        "SOFTMAX",
-        "TANH",
-    ],
-    {"int8": 2, "int16": 3},
-) | dict.fromkeys(["MAXIMUM", "MINIMUM", "NOT_EQUAL"], {"int8": 2, "int16": 4}) | dict.fromkeys(
-    [
-        "ARG_MAX",
-        "ARG_MIN",
-        "EXP",
-        "GREATER",
-        "GREATER_EQUAL",
-        "L2_NORMALIZATION",
-        "LESS",
-        "LESS_EQUAL",
-        "LOG_SOFTMAX",
-        "SPACE_TO_DEPTH",
-        "SQUARED_DIFFERENCE",
-        "SUM",
-    ],
-    {"int8": 2},
-) | {"EQUAL": {"int8": 2, "int16": 5}, "SUB": {"int8": 2, "int16": 5}}
+}
+_GROUPED_CONV_VERSION = 6
+_BIAS_TYPE_VERSIONS = {"CONV_2D": 8, "FULLY_CONNECTED": 11, "TRANSPOSE_CONV": 5}
 
 # Position of the operand that decides the version, where it is not the first.
 _DECIDING_OPERAND = {"SPLIT": 1, "SELECT": 1, "SELECT_V2": 1, "EMBEDDING_LOOKUP": 1}
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV")
 
 _LAST_DEPRECATED_CODE = 127  # operators from here on live in the 32-bit field only
 _BUFFER_ALIGNMENT = 16  # `force_align` of Buffer.data in the schema
@@ -182,6 +182,7 @@ class ModelWriter:
     def __init__(self, description: str = "") -> None:
         self._description = description
         self._tensors: dict[str, _Tensor] = {}
+        self._indices: dict[str, int] = {}
         self._inputs: list[str] = []
         self._operators: list[_Operator] = []
 
@@ -438,6 +439,7 @@ class ModelWriter:
                 f"tensor {name!r}: {len(scales)} scales do not fit axis {axis} of shape "
                 f"{tuple(shape)}"
             )
+        self._indices[name] = len(self._tensors)
         self._tensors[name] = _Tensor(
             name if stored_name is None else stored_name,
             tuple(int(size) for size in shape),
@@ -453,31 +455,28 @@ class ModelWriter:
 
     def _index(self, name: str) -> int:
         try:
-            return list(self._tensors).index(name)
-        except ValueError:
+            return self._indices[name]
+        except KeyError:
             known = ", ".join(self._tensors)
             raise QInterpError(f"no tensor {name!r}; there are: {known}") from None
 
     def _default_version(
         self, kind: str, inputs: Sequence[str | None], options: dict[str, Any]
     ) -> int:
-        dtypes = [None if name is None else self._tensors[name].dtype for name in inputs]
+        operands = [None if name is None else self._tensors[name] for name in inputs]
         position = _DECIDING_OPERAND.get(kind, 0)
-        deciding = dtypes[position] if position < len(dtypes) else None
-        if kind in _WEIGHTED and dtypes[1] == "int4":
-            deciding = "int4"
-        if deciding == "int16" and "quantizedbiastype" in map(_folded, options):
-            return {"CONV_2D": 8, "FULLY_CONNECTED": 11, "TRANSPOSE_CONV": 5}[kind]
-        if kind == "CONV_2D" and deciding in ("int8", "int16", "float32", "uint8"):
-            filter_name, input_name = inputs[1], inputs[0]
-            assert filter_name is not None and input_name is not None
-            depth, filter_depth = (
-                self._tensors[one].shape[-1] for one in (input_name, filter_name)
-            )
-            if depth != filter_depth:
-                return 6  # grouped
+        first = operands[position] if position < len(operands) else None
+        deciding = first.dtype if first else ""
+        if kind in _WEIGHTED:
+            weights = operands[1] if len(operands) > 1 else None
+            if "quantizedbiastype" in map(_folded, options):
+                return _BIAS_TYPE_VERSIONS[kind]
+            if weights and weights.dtype == "int4":
+                deciding = "int4"
+            elif kind == "CONV_2D" and first and weights and first.shape[-1] != weights.shape[-1]:
+                return _GROUPED_CONV_VERSION
         versions = _VERSIONS.get(kind, {})
-        return versions.get(deciding or "", versions.get("", 1))
+        return versions.get(deciding, versions.get("", 1))
 
 
 def _storage(dtype: str, name: str) -> Any:
@@ -531,7 +530,8 @@ def _options_table(kind: str) -> tuple[str, str, int] | None:
 def _option_fields(table: str) -> dict[str, str]:
     """Return the fields of an options table, CamelCase by folded name."""
     prefix = f"{table}Add"
-    return {_folded(f[len(prefix) :]): f[len(prefix) :] for f in vars(_module(table)) if f.startswith(prefix)}
+    names = [f.removeprefix(prefix) for f in vars(_module(table)) if f.startswith(prefix)]
+    return {_folded(name): name for name in names}
 
 
 def _option_value(kind: str, option: str, value: Any) -> Any:

@@ -85,12 +85,12 @@ class _Network:
         quant = self.quant()
         base = draw.float32(quant.scale / (source.quant.scale * steps) * draw.pick([1.0, 1.0, 0.8]))
         ratios = draw.rng.choice([1.0, 0.5, 2.0, 0.7], units) if draw.chance(0.5) else np.ones(1)
-        scales = np.float32(base * ratios)
+        scales = (base * ratios).astype(np.float32)
         codes = draw.rng.integers(-127, 128, filter_shape, dtype=np.int8)
         w = draw.writer.constant(f"w_{self.operators}", codes, scale=scales, axis=axis)
         spread = np.sqrt(terms) * _CODE_SPREAD * 73.0
         bias = np.rint(draw.rng.normal(0, spread / 2, units)).astype(np.int32)
-        product_scales = np.float32(source.quant.scale * scales.astype(np.float64))
+        product_scales = (source.quant.scale * scales.astype(np.float64)).astype(np.float32)
         b = draw.writer.constant(f"b_{self.operators}", bias, scale=product_scales)
         return self.apply(
             kind,

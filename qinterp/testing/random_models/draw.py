@@ -180,7 +180,9 @@ class Draw:
         spread : float
             The typical size of the accumulator in steps.
         """
-        fitting = 2.0 ** np.round(np.log2(max(spread, 1.0) / 50.0))  # to some 50 output steps
+        fitting = float(
+            2.0 ** np.round(np.log2(max(spread, 1.0) / 50.0))
+        )  # to some 50 output steps
         style = self.rng.random()
         if style < 0.35:  # a power of two: every other accumulator is a tie, or a multiple of one
             steps = fitting
@@ -290,22 +292,38 @@ class Draw:
 
 
 Generator = Callable[[Draw], Case]
-_generators: dict[str, tuple[tuple[str, ...], Generator]] = {}
 
 
-def generates(*kinds: str, dtypes: Sequence[str]) -> Callable[[Generator], Generator]:
-    """Register the decorated function for operator kinds, with the type labels it knows."""
+@dataclass(frozen=True)
+class Family:
+    """What one kind is drawn by, and for which labels of its types."""
+
+    generator: Generator
+    dtypes: tuple[str, ...]
+    beyond_reference: tuple[str, ...]
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def generates(
+    *kinds: str, dtypes: Sequence[str], beyond_reference: Sequence[str] = ()
+) -> Callable[[Generator], Generator]:
+    """Register the decorated function for operator kinds.
+
+    Parameters
+    ----------
+    dtypes : sequence of str
+        The labels that LiteRT's reference kernels run.
+    beyond_reference : sequence of str
+        Those that only its other kernels run.
+    """
 
     def register(function: Generator) -> Generator:
         for kind in kinds:
-            if kind in _generators:
+            if kind in FAMILIES:
                 raise QInterpError(f"two generators for {kind}")
-            _generators[kind] = (tuple(dtypes), function)
+            FAMILIES[kind] = Family(function, tuple(dtypes), tuple(beyond_reference))
         return function
 
     return register
-
-
-def registered() -> dict[str, tuple[tuple[str, ...], Generator]]:
-    """Return type labels and generator of every kind that was registered."""
-    return dict(_generators)

@@ -122,13 +122,13 @@ def lstm(draw: Draw) -> Case:
     ]
     y = draw.output((*steps_shape, units), draw.dtype, state if integer else None)
     intermediates = []
-    if integer:  # only the last one is used without layer normalization
-        for index in range(4):
-            intermediates.append(draw.writer.tensor(f"gate{index}", (0,), "int16", scale=2.0**-12))
+    if integer:  # only the last one counts without layer normalization
+        intermediates = [
+            draw.writer.tensor(f"gate{index}", (0,), "int16", scale=2.0**-12) for index in range(4)
+        ]
+        scale, zero_point = hidden.scale, hidden.zero_point
         intermediates.append(
-            draw.writer.tensor(
-                "hidden", (0,), "int8", scale=hidden.scale, zero_point=hidden.zero_point
-            )
+            draw.writer.tensor("hidden", (0,), "int8", scale=scale, zero_point=zero_point)
         )
     draw.note(hidden=hidden, state=state, cell_scale=cell_scale)
     draw.operator(
@@ -146,6 +146,4 @@ def lstm(draw: Draw) -> Case:
 def _variable(draw: Draw, name: str, shape: tuple[int, ...], dtype: str, quant: Quant) -> str:
     if draw.dtype == "float32":
         return draw.writer.variable(name, shape, "float32")
-    return draw.writer.variable(
-        name, shape, dtype, scale=quant.scale, zero_point=quant.zero_point
-    )
+    return draw.writer.variable(name, shape, dtype, scale=quant.scale, zero_point=quant.zero_point)

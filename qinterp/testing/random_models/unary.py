@@ -138,6 +138,7 @@ def sigmoid(draw: Draw) -> Case:
     return _unary(draw, output, quant)
 
 
+@generates("ELU", dtypes=(), beyond_reference=("int8", "float32"))
 @generates("GELU", dtypes=_DTYPES)
 @generates("HARD_SWISH", dtypes=("int8", "uint8", "float32"))
 def smooth_rectifier(draw: Draw) -> Case:

@@ -23,9 +23,7 @@ def _weight_type(draw: Draw) -> str:
     return {"int16": "int8"}.get(draw.dtype, draw.dtype)
 
 
-def _weights(
-    draw: Draw, shape: Sequence[int], axis: int, *, per_channel: bool = True
-) -> tuple[str, NDArray[np.float64], float]:
+def _weights(draw: Draw, shape: Sequence[int], axis: int) -> tuple[str, NDArray[np.float64], float]:
     """Add weights; return their name, their scales along `axis` and the size of a typical code."""
     dtype = _weight_type(draw)
     channels = shape[axis]
@@ -36,13 +34,12 @@ def _weights(
     codes = draw.codes(shape, dtype, zero_point)
     if dtype != "uint8" and draw.chance(0.6):  # narrow range, as converters make it
         codes = np.maximum(codes, LIMITS[dtype][0] + 1).astype(codes.dtype)
-    many = per_channel and dtype != "uint8" and draw.chance(0.6)
+    many = dtype != "uint8" and draw.chance(0.6)
     base = draw.scale()
+    scales = np.full(1, base)
     if many:
         ratios = [draw.pick([1.0, 2.0, 0.5, draw.log_uniform(0.1, 10.0)]) for _ in range(channels)]
-        scales = np.float32(base * np.array(ratios)).astype(np.float64)
-    else:
-        scales = np.full(1, base)
+        scales = (base * np.array(ratios)).astype(np.float32).astype(np.float64)
     draw.note(
         w=f"{dtype}{list(shape)}", w_scale=f"{scales[0]:.6g}x{len(scales)}", w_zero_point=zero_point
     )
@@ -74,7 +71,7 @@ def _bias(
     # One scale if they are equal: LiteRT compares it with input scale * weight scale.
     scales = product_scales[:1] if np.ptp(product_scales) == 0 else product_scales
     draw.note(b=f"{dtype}[{channels}]")
-    return draw.writer.constant("b", values.astype(dtype), scale=np.float32(scales))
+    return draw.writer.constant("b", values.astype(dtype), scale=scales.astype(np.float32))
 
 
 def _typical_distance(values: NDArray[Any], quant: Quant | None) -> float:
@@ -82,9 +79,7 @@ def _typical_distance(values: NDArray[Any], quant: Quant | None) -> float:
     return float(np.sqrt(np.mean((values.astype(np.float64) - zero_point) ** 2)))
 
 
-def _output_quant(
-    draw: Draw, product_scales: NDArray[np.float64], spread: float
-) -> Quant | None:
+def _output_quant(draw: Draw, product_scales: NDArray[np.float64], spread: float) -> Quant | None:
     dtype = _activation_type(draw)
     if dtype == "float32":
         return None
@@ -103,8 +98,7 @@ def _convolution_geometry(draw: Draw) -> tuple[tuple[int, int], tuple[int, int],
     kernel = (draw.pick([1, 1, 2, 3, 3, 5]), draw.pick([1, 1, 2, 3, 3, 5]))
     dilation = (draw.pick([1, 1, 1, 2, 3]), draw.pick([1, 1, 1, 2, 3]))
     least = [
-        (k - 1) * d + 1 if padding == "VALID" else 1
-        for k, d in zip(kernel, dilation, strict=True)
+        (k - 1) * d + 1 if padding == "VALID" else 1 for k, d in zip(kernel, dilation, strict=True)
     ]
     image = (least[0] + draw.size() - 1, least[1] + draw.size() - 1)
     options = {
@@ -175,7 +169,7 @@ def conv_2d(draw: Draw) -> Case:
 
 @generates("DEPTHWISE_CONV_2D", dtypes=_DTYPES)
 def depthwise_conv_2d(draw: Draw) -> Case:
-    """DEPTHWISE_CONV_2D with depth multipliers. LiteRT's optimized kernel crashes without a bias."""
+    """DEPTHWISE_CONV_2D with depth multipliers; LiteRT's optimized one crashes without a bias."""
     geometry = _convolution_geometry(draw)
     kernel, options = geometry[1], geometry[2]
     depth = draw.channels()

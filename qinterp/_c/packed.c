@@ -1,0 +1,241 @@
+#include "packed.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "integers.h"
+
+enum {
+    ROW_MULTIPLE = 12, /* of the rows that a gemm kernel may touch */
+    FEW_ROWS = 48,     /* pixels of a chunk with deep rows ... */
+    MANY_ROWS = 96,    /* ... and with shallow ones */
+    SHALLOW = 256,     /* bytes */
+    SLACK = 64,        /* bytes that may be read or written beyond the end */
+    PIXELS = 64        /* of a depthwise chunk */
+};
+
+static size_t sizes[] = {1, 1, 2, 4, 8, 4, 8}; /* of an element, by qi_type */
+
+static void *aligned(void *address) { return (void *)(((uintptr_t)address + 63) & ~(uintptr_t)63); }
+
+static size_t rounded_up(size_t x, size_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+static void store_wide(int64_t *to, const int32_t *tile, ptrdiff_t n, const int64_t *bias)
+{
+    ptrdiff_t i;
+    if (bias)
+        for (i = 0; i < n; i++) to[i] = qi_wrapping_add(bias[i], tile[i]);
+    else
+        for (i = 0; i < n; i++) to[i] = qi_wrapping_add(to[i], tile[i]);
+}
+
+/* ---- rows of the product ---- */
+
+static inline void convert_16(uint8_t *to, const uint8_t *from, int conversion)
+{
+    int i;
+    switch (conversion) {
+    case QI_COPY_BYTES: memcpy(to, from, 16); break;
+    case QI_FLIP_BYTES:
+        for (i = 0; i < 16; i++) to[i] = from[i] ^ 0x80;
+        break;
+    case QI_WIDEN_SIGNED:
+        for (i = 0; i < 16; i++) ((int16_t *)to)[i] = ((const int8_t *)from)[i];
+        break;
+    case QI_WIDEN_UNSIGNED:
+        for (i = 0; i < 16; i++) ((int16_t *)to)[i] = from[i];
+        break;
+    default: memcpy(to, from, 32); break;
+    }
+}
+
+static inline void convert_1(uint8_t *to, const uint8_t *from, int conversion)
+{
+    switch (conversion) {
+    case QI_COPY_BYTES: *to = *from; break;
+    case QI_FLIP_BYTES: *to = *from ^ 0x80; break;
+    case QI_WIDEN_SIGNED: *(int16_t *)to = *(const int8_t *)from; break;
+    case QI_WIDEN_UNSIGNED: *(int16_t *)to = *from; break;
+    default: memcpy(to, from, 2); break;
+    }
+}
+
+/* n elements; up to 15 more are written, and read where memory goes on. */
+static inline void convert_constant(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, int conversion)
+{
+    const ptrdiff_t out = conversion >= QI_WIDEN_SIGNED ? 2 : 1, in = conversion == QI_COPY_WORDS ? 2 : 1;
+    ptrdiff_t i = 0;
+    for (; i < n && limit - from >= (i + 16) * in; i += 16) convert_16(to + i * out, from + i * in, conversion);
+    for (; i < n; i++) convert_1(to + i * out, from + i * in, conversion);
+}
+
+static void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, int conversion)
+{
+    switch (conversion) {
+    case QI_COPY_BYTES: convert_constant(to, from, n, limit, QI_COPY_BYTES); break;
+    case QI_FLIP_BYTES: convert_constant(to, from, n, limit, QI_FLIP_BYTES); break;
+    case QI_WIDEN_SIGNED: convert_constant(to, from, n, limit, QI_WIDEN_SIGNED); break;
+    case QI_WIDEN_UNSIGNED: convert_constant(to, from, n, limit, QI_WIDEN_UNSIGNED); break;
+    default: convert_constant(to, from, n, limit, QI_COPY_WORDS); break;
+    }
+}
+
+static void fill(uint8_t *to, ptrdiff_t n, int32_t value, int conversion)
+{
+    ptrdiff_t i;
+    if (conversion <= QI_FLIP_BYTES)
+        memset(to, (uint8_t)(value ^ (conversion == QI_FLIP_BYTES ? 0x80 : 0)), (size_t)n);
+    else
+        for (i = 0; i < n; i++) ((int16_t *)to)[i] = (int16_t)value;
+}
+
+/* The window of output pixel (image, oy, ox), the input channels of one group. */
+static void gather(const qi_conv *conv, const uint8_t *image, const uint8_t *limit, ptrdiff_t oy, ptrdiff_t ox,
+                   ptrdiff_t group, uint8_t *to)
+{
+    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], depth = conv->channels / conv->groups;
+    const ptrdiff_t out = conv->conversion >= QI_WIDEN_SIGNED ? 2 : 1, pixel = conv->channels * in;
+    const int32_t *column = conv->columns + ox * conv->kernel_width;
+    ptrdiff_t kh, kw;
+    for (kh = 0; kh < conv->kernel_height; kh++) {
+        const int32_t iy = conv->rows[oy * conv->kernel_height + kh];
+        const uint8_t *row = image + (iy * conv->width * conv->channels + group * depth) * in;
+        if (iy < 0) {
+            fill(to, conv->kernel_width * depth, conv->x_zero_point, conv->conversion);
+        } else if (conv->groups == 1 && conv->contiguous[ox]) {
+            convert(to, row + column[0] * pixel, conv->kernel_width * depth, limit, conv->conversion);
+        } else {
+            for (kw = 0; kw < conv->kernel_width; kw++) {
+                if (column[kw] < 0)
+                    fill(to + kw * depth * out, depth, conv->x_zero_point, conv->conversion);
+                else
+                    convert(to + kw * depth * out, row + column[kw] * pixel, depth, limit, conv->conversion);
+            }
+        }
+        to += conv->kernel_width * depth * out;
+    }
+}
+
+static void gather_chunk(const qi_conv *conv, const uint8_t *x, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t first,
+                         ptrdiff_t count, uint8_t *to)
+{
+    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], pixels = conv->out_height * conv->out_width;
+    const ptrdiff_t image = conv->height * conv->width * conv->channels * in;
+    const uint8_t *limit = x + batch * image;
+    ptrdiff_t i;
+    if (conv->direct) {
+        for (i = 0; i < count; i++)
+            convert(to + i * conv->row_bytes, x + (first + i) * conv->channels * in, conv->channels, limit,
+                    conv->conversion);
+    } else {
+        ptrdiff_t n = first / pixels, oy = first % pixels / conv->out_width, ox = first % conv->out_width;
+        for (i = 0; i < count; i++) {
+            gather(conv, x + n * image, limit, oy, ox, group, to + i * conv->row_bytes);
+            if (++ox == conv->out_width) {
+                ox = 0;
+                if (++oy == conv->out_height) {
+                    oy = 0;
+                    n++;
+                }
+            }
+        }
+    }
+}
+
+/* For ordered accumulation: zero points off, taps in order, zeros up to the end of the last step. */
+static void prepare_ordered_rows(const qi_conv *conv, const uint8_t *gathered, ptrdiff_t gathered_bytes, ptrdiff_t count,
+                                 uint8_t *to)
+{
+    const ptrdiff_t depth = conv->kernel_height * conv->kernel_width * (conv->channels / conv->groups);
+    ptrdiff_t i, k;
+    for (i = 0; i < count; i++) {
+        const int16_t *from = (const int16_t *)(gathered + i * gathered_bytes);
+        int16_t *row = (int16_t *)(to + i * conv->row_bytes);
+        if (conv->order)
+            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[conv->order[k]] - conv->subtract);
+        else
+            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[k] - conv->subtract);
+        for (; 2 * k < conv->row_bytes; k++) row[k] = 0;
+    }
+}
+
+/* ---- blocks of channels ---- */
+
+typedef struct {
+    int32_t *accumulators;
+    int64_t *wide;
+    const qi_requantizer *with;
+    void *out;
+    int out_type;
+} qi_target;
+
+static void *element(void *out, int type, ptrdiff_t index) { return (uint8_t *)out + index * (ptrdiff_t)sizes[type]; }
+
+static void store_tile(const qi_conv *conv, const int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
+                       ptrdiff_t channel, ptrdiff_t channels, int segment, const qi_target *to)
+{
+    ptrdiff_t i, at = first * conv->out_channels + channel;
+    if (to->with) {
+        conv->isa->requantize(tile, stride, (int)count, (int)channel, (int)channels, to->with,
+                              element(to->out, to->out_type, at), to->out_type, conv->out_channels);
+    } else if (to->accumulators) {
+        for (i = 0; i < count; i++)
+            memcpy(to->accumulators + at + i * conv->out_channels, tile + i * stride, (size_t)channels * sizeof *tile);
+    } else {
+        for (i = 0; i < count; i++)
+            store_wide(to->wide + at + i * conv->out_channels, tile + i * stride, channels,
+                       segment ? NULL : conv->wide_bias + channel);
+    }
+}
+
+static int finish_ordered(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channel,
+                          ptrdiff_t channels)
+{
+    ptrdiff_t i, c;
+    int overflowed = 0;
+    for (i = 0; i < count; i++) {
+        for (c = 0; c < channels; c++) {
+            int64_t sum = tile[i * stride + c], correction = conv->correction[channel + c], bias = conv->last_bias[channel + c];
+            if (conv->each_step) {
+                sum = qi_add_fit(sum, correction, conv->bits, conv->overflow, &overflowed);
+                sum = qi_add_fit(sum, bias, conv->bits, conv->overflow, &overflowed);
+            } else {
+                sum = qi_fit(sum + correction + bias, conv->bits, conv->overflow, &overflowed);
+            }
+            tile[i * stride + c] = (int32_t)sum;
+        }
+    }
+    return overflowed;
+}
+
+static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count,
+                     int32_t *tile, const qi_target *to)
+{
+    const int block = conv->ordered ? conv->ordered_block : conv->isa->block;
+    const ptrdiff_t channels = conv->out_channels / conv->groups, padded = (ptrdiff_t)rounded_up((size_t)channels, 16);
+    const ptrdiff_t row_start = group * channels, stored = conv->ordered ? (ptrdiff_t)rounded_up((size_t)channels, (size_t)block) : padded;
+    const uint8_t *weights = conv->weights;
+    int segment, overflowed = 0;
+    ptrdiff_t c;
+    for (segment = 0; segment < conv->segments; segment++) {
+        const int steps = conv->segment_steps[segment];
+        const ptrdiff_t channel_bytes = (ptrdiff_t)steps * 4, group_bytes = stored * channel_bytes;
+        for (c = 0; c < channels; c += block) {
+            const ptrdiff_t here = channels - c < block ? channels - c : block;
+            const uint8_t *block_weights = weights + group * group_bytes + c * channel_bytes;
+            const int32_t *bias = conv->bias + group * stored + c;
+            if (conv->ordered) {
+                conv->ordered(rows, conv->row_bytes, (int)count, block_weights, steps, bias, conv->limits, tile, block,
+                              &overflowed);
+                overflowed |= finish_ordered(conv, tile, block, count, row_start + c, here);
+            } else {
+                gemm_of(conv)(rows, conv->row_bytes, (int)count, block_weights, steps, (int)((here + 15) / 16), bias, tile,
+                              block);
+            }
+            store_tile(conv, tile, block, first, count, row_start + c, here, segment, to);
+        }
+        rows += channel_bytes;
+        weights += conv->groups * group_bytes;
+    }
+    return overflowed;
+}

@@ -1,0 +1,143 @@
+/* Convolutions with weights packed once: any order of summation, exact modulo 2^32, several instruction sets.
+
+   A convolution is a matrix product: a row per output pixel (its window, taps in (kh, kw, ic) order, padding taps being
+   the input's zero point), a column per output channel. Rows are gathered into scratch, a chunk of pixels at a time; an
+   instruction set's kernels multiply a chunk by a block of channels into a tile of accumulators; the tile is stored as it
+   is or requantized.
+
+   Operands in rows and weights are either bytes (uint8 rows, int8 weights, four to a step of 32 bits) or words (int16,
+   two to a step). Zero points are folded into the weights or the bias, which is exact modulo 2^32:
+       sum (x - zx) (w - zw) = sum (x + d) (w - zw) - (zx + d) sum (w - zw),  d = 128 where bytes flip the sign of int8. */
+#ifndef QINTERP_PACKED_H
+#define QINTERP_PACKED_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "codes.h"
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define QI_X86 1
+#else
+#define QI_X86 0
+#endif
+
+/* ---- requantization of a tile ----
+   One value per output channel in every array, padded to a multiple of 16 channels. */
+
+enum qi_requantization {
+    QI_MULTIPLIER, /* multiplier and shift: DR, DU and SR differ in the constants only */
+    QI_FLOAT32,    /* float32 scale, ties to even, clamped above before the conversion */
+    QI_FLOAT64     /* float64 scale, ties away from zero */
+};
+
+typedef struct {
+    int kind;
+    int32_t zero_point, low, high;
+    /* QI_MULTIPLIER: xs = wrap32(x << left); p = xs * multiplier (64 bits);
+       y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
+    const int32_t *left, *multiplier;
+    const int64_t *above, *below, *shift;
+    const float *scale32;
+    const double *scale64;
+} qi_requantizer;
+
+/* ---- kernels of an instruction set ---- */
+
+/* tile[r][c] = bias[c] + sum over steps of row r by channel c, modulo 2^32, for 16 * vectors channels.
+   Rows are padded: any number up to the next multiple of 12 may be read and written. */
+typedef void qi_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps, int vectors,
+                     const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride);
+
+/* tile[p][c] = bias[c] + sum over taps of x at taps[p * count + t] by channel c, for `channels` <= the block's lanes. The
+   taps are addresses of the block's first channel; `count` is even, `limit` is where the readable memory ends. */
+typedef void qi_depthwise(const uint8_t *const *taps, int count, int pixels, ptrdiff_t offset, int x_type, int channels,
+                          const uint8_t *limit, const int16_t *weights, const int32_t *bias, int32_t *tile,
+                          ptrdiff_t tile_stride);
+
+/* `channels` columns of the tile, the first of which is channel `first`, to out[r * out_stride + c]. */
+typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                           const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
+
+/* Saturating accumulation, step by step; see qi_ordered. */
+typedef struct {
+    int32_t low, high;             /* the accumulator */
+    int32_t pair_low, pair_high;   /* the sum of a pair */
+} qi_limits;
+
+typedef void qi_ordered_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                             const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride,
+                             int *overflowed);
+
+typedef struct {
+    const char *name;
+    int block; /* channels of a gemm block: 16 * vectors at most */
+    int lanes; /* channels of a depthwise block */
+    int narrow_lanes; /* channels of a narrow block */
+    qi_gemm *bytes, *words; /* bytes: NULL where there is none */
+    qi_depthwise *depthwise;
+    qi_requantize *requantize;
+    /* words, 16 channels a block as for `words` with one vector: */
+    qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
+    qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
+    qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
+} qi_isa;
+
+extern const qi_isa qi_portable;
+#if QI_X86
+extern const qi_isa qi_avx2, qi_avx512vnni;
+#endif
+
+/* The instruction sets that this processor and system can run, the best first; NULL ends the list. */
+const qi_isa *const *qi_available_isas(void);
+
+/* ---- prepared convolutions ---- */
+
+enum qi_conversion { QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS };
+
+typedef struct {
+    const qi_isa *isa;
+    int x_type, conversion;
+    int32_t x_zero_point;
+    ptrdiff_t height, width, channels;      /* of the input */
+    ptrdiff_t out_height, out_width, out_channels;
+    ptrdiff_t kernel_height, kernel_width, groups;
+    const int32_t *rows, *columns;          /* (out_height, kernel_height), (out_width, kernel_width): -1 is padding */
+    const uint8_t *contiguous;              /* (out_width): the window's columns follow each other */
+    int direct;                             /* the rows of the product are the pixels of the input */
+    ptrdiff_t row_bytes;
+    int segments;                           /* of the depth; more than one for 64-bit accumulators */
+    const int32_t *segment_steps;           /* (segments) */
+    const uint8_t *weights;                 /* (segments, groups, padded channels of a group, steps) in blocks */
+    const int32_t *bias;                    /* (groups, padded channels of a group) */
+    const int64_t *wide_bias;               /* (out_channels), for 64-bit accumulators */
+    /* ordered accumulation: `ordered` is not NULL */
+    qi_ordered_gemm *ordered;
+    int ordered_block;                      /* channels of a block */
+    int subtract;                           /* taken from every value of a row, padding included */
+    qi_limits limits;
+    const int32_t *order;                   /* (depth): position in the row of each tap, in order; NULL: as it is */
+    const int64_t *correction, *last_bias;  /* (out_channels): added when all products are in */
+    int bits, overflow, each_step;          /* of these additions */
+} qi_conv;
+
+typedef struct {
+    const qi_isa *isa;
+    int x_type;
+    ptrdiff_t height, width, channels;      /* of the input */
+    ptrdiff_t out_height, out_width, multiplier;
+    ptrdiff_t kernel_height, kernel_width;
+    const int32_t *rows, *columns;
+    const uint8_t *padding;                 /* a pixel of zero points, readable 64 bytes beyond its end */
+    const int16_t *weights;
+    const int32_t *bias;                    /* (padded channels) */
+} qi_depthwise_conv;
+
+/* Exactly one of accumulators, wide (64 bits) and out is not NULL. Return -1 when there is no memory, else whether an
+   ordered accumulation left its range. */
+int qi_run_conv(const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,
+                const qi_requantizer *with, void *out, int out_type);
+int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators,
+                     const qi_requantizer *with, void *out, int out_type);
+
+#endif

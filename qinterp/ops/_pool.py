@@ -1,0 +1,133 @@
+"""What pools share: attributes, shapes, and the taps of a window that lie in the image.
+
+Source: tflite/kernels/pooling.cc GenericPrepare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qinterp.ir import Call
+from qinterp.ir.call import Shape
+from qinterp.ir.tensor import Array
+from qinterp.ops._accumulate import check_activation
+from qinterp.ops._operator import Operator
+from qinterp.ops._windows import Pair, window
+
+
+def pool(kind: str, builtin: str) -> Operator:
+    """Declare a pool over windows of an NHWC image, with its TFLite form."""
+    operator = Operator(
+        kind,
+        ("input",),
+        {"filter": (1, 1), "strides": (1, 1), "padding": "valid", "activation": "none"},
+    )
+
+    @operator.reads_tflite(builtin, "Pool2DOptions")
+    def from_tflite(options: Any) -> Mapping[str, Any]:
+        return {
+            "filter": (options.filter_height, options.filter_width),
+            "strides": (options.stride_h, options.stride_w),
+            "padding": options.enum("padding"),
+            "activation": options.enum("fused_activation_function"),
+        }
+
+    @operator.infers
+    def shapes(call: Call) -> list[Shape]:
+        n, _, _, c = call.rank("input", 4)
+        check_activation(call)
+        windows = Windows.of(call)
+        for axis in (windows.height, windows.width):
+            call.check(
+                bool((axis.counts > 0).all()),
+                f"a window of {call.attributes['filter']} lies wholly in the padding",
+            )
+        return [(n, *windows.size, c)]
+
+    return operator
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Windows along one axis: output ``o`` covers ``o * stride - before`` and on, ``taps`` long.
+
+    Taps that no window has in the image are left out, however long the window is.
+    """
+
+    image: int
+    size: int
+    stride: int
+    before: int
+    taps: int
+
+    @classmethod
+    def of(cls, image: int, size: int, stride: int, before: int, length: int) -> Axis:
+        """The axis with useless taps trimmed at both ends of the window."""
+        first = max(0, before - (size - 1) * stride)
+        last = min(length, image + before)
+        return cls(image, size, stride, before - first, max(last - first, 0))
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """How many taps each output has in the image."""
+        start = np.arange(self.size, dtype=np.int64) * self.stride - self.before
+        inside = np.minimum(start + self.taps, self.image) - np.maximum(start, 0)
+        return np.maximum(inside, 0)
+
+    def fold(self, combine: Callable[[Array, Array], Array], x: Array, out: Array) -> None:
+        """``out[o] = combine(out[o], x[tap])`` over the taps in order, along the first axis."""
+        for tap in range(self.taps):
+            low = max(0, -(-(self.before - tap) // self.stride))
+            high = min(self.size, (self.image - 1 + self.before - tap) // self.stride + 1)
+            if low < high:
+                at = low * self.stride - self.before + tap
+                source = x[at : at + (high - low - 1) * self.stride + 1 : self.stride]
+                out[low:high] = combine(out[low:high], source)
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows of a pool."""
+
+    height: Axis
+    width: Axis
+
+    @classmethod
+    def of(cls, call: Call) -> Windows:
+        """The windows of a call."""
+        _, h, w, _ = call["input"].shape
+        kernel, strides = call.attributes["filter"], call.attributes["strides"]
+        size, before = window(call, (h, w), kernel, strides)
+        return cls(
+            Axis.of(h, size[0], strides[0], before[0], kernel[0]),
+            Axis.of(w, size[1], strides[1], before[1], kernel[1]),
+        )
+
+    @property
+    def strides(self) -> Pair:
+        """Of height and width."""
+        return self.height.stride, self.width.stride
+
+    @property
+    def padding(self) -> Pair:
+        """Padding at the top and the left of the trimmed window."""
+        return self.height.before, self.width.before
+
+    @property
+    def size(self) -> Pair:
+        """Output height and width."""
+        return self.height.size, self.width.size
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Taps in the image, (output height, output width)."""
+        return np.multiply.outer(self.height.counts, self.width.counts)
+
+    def ones(self, channels: int, dtype: str) -> Array:
+        """A depthwise filter (taps, taps, channels) that adds the taps up."""
+        return np.ones((self.height.taps, self.width.taps, channels), dtype)

@@ -1,0 +1,131 @@
+"""Average of every window, over the taps that lie in the image (clause O-average_pool_2d).
+
+Source: tflite/kernels/internal/reference/integer_ops/pooling.h, pooling.h AveragePool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from qinterp import _kernels
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics.accumulators import Accumulator
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.scales import Multiplier, ratio_arrays
+from qinterp.numerics.stages import Clamp, ScaleExact, Stage
+from qinterp.ops._accumulate import INTEGERS, accumulated, activation_bounds, float_clamp
+from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops._pool import Windows, pool
+
+AVERAGE_POOL_2D = pool("average_pool_2d", "AVERAGE_POOL_2D")
+
+
+@dataclass(frozen=True)
+class AverageOfCodes:
+    """The codes' sum divided by the number of taps; scales and zero points play no part.
+
+    Attributes
+    ----------
+    stages : from the sum to the output code; the factor is one over the number of taps.
+    """
+
+    stages: tuple[Stage, ...] = (ScaleExact("ties_to_away"), Clamp())
+
+
+@AVERAGE_POOL_2D.recipe("average_of_codes", AverageOfCodes, family="tflite")
+def average_of_codes(call: Call) -> Run:
+    """``out = sum(x) / count``, rounded and clamped."""
+    call.types(input=INTEGERS, output=(call["input"].dtype,))
+    windows = Windows.of(call)
+    divide = _divider(call, windows)
+    channels = call["input"].shape[3]
+    ones, zero = windows.ones(channels, "int8"), np.zeros(channels, np.int64)
+    accumulator = call.policy.accumulator.codes
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        acc = _kernels.depthwise_conv_2d(
+            values[0], ones, None, 0, zero, windows.strides, (1, 1), windows.padding,
+            windows.size, accumulator,
+        )  # fmt: skip
+        return [divide(accumulated(call, acc, notes))]
+
+    return run
+
+
+def _divider(call: Call, windows: Windows) -> Any:
+    """From sums (N, H, W, C) to codes."""
+    params: AverageOfCodes = call.params
+    counts = windows.counts
+    uniform = counts.size == 0 or int(counts.min()) == int(counts.max())
+    factors = [Fraction(1, int(n)) for n in counts.reshape(-1)[: 1 if uniform else None]]
+    rescale = _rescale(factors or [Fraction(1)], call.policy.multiplier)
+    stages = Requantizer(params.stages, rescale, bounds=activation_bounds(call))
+    dtype = call.output.numpy_dtype
+
+    def divide(total: Array) -> Array:
+        if uniform:
+            return stages(total, np.empty(total.shape, dtype))
+        # the factor depends on the place, so height and width go last
+        n, h, w, c = total.shape
+        flat = np.ascontiguousarray(total.transpose(0, 3, 1, 2))
+        return stages(flat, np.empty((n, c, h, w), dtype)).transpose(0, 2, 3, 1)
+
+    return divide
+
+
+def _rescale(factors: list[Fraction], multiplier: Multiplier) -> Rescale:
+    mantissa, shift = multiplier.arrays(factors)
+    return Rescale(np.array([float(f) for f in factors]), mantissa, shift, ratio_arrays(factors))
+
+
+@AVERAGE_POOL_2D.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real average, rounded once."""
+    call.types(input=INTEGERS, output=INTEGERS)
+    windows = Windows.of(call)
+    scale, zero_point = call.per_tensor(call["input"])
+    ratio = Fraction(scale) / Fraction(call.per_tensor(call.output)[0])
+    channels = call["input"].shape[3]
+    ones, zero = windows.ones(channels, "int8"), np.zeros(channels, np.int64)
+    exactly = Accumulator(bits=64, overflow="error", check="at_end").codes
+    counts = np.broadcast_to(windows.counts[:, :, None], call.output.shape)
+    bounds = activation_bounds(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total, _ = _kernels.depthwise_conv_2d(
+            values[0], ones, None, zero_point, zero, windows.strides, (1, 1), windows.padding,
+            windows.size, exactly,
+        )  # fmt: skip
+        notes.add("accumulator", total)
+
+        def exact(i: int, digits: int) -> Fraction:
+            return Fraction(int(total.flat[i]), int(counts.flat[i])) * ratio
+
+        return [quantize_real(call, total / counts * float(ratio), exact, bounds)]
+
+    return run
+
+
+@AVERAGE_POOL_2D.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """Taps added one after the other in float32, then one division."""
+    call.types(input=("float32",), output=("float32",))
+    windows = Windows.of(call)
+    ones = windows.ones(call["input"].shape[3], "float32")
+    counts = windows.counts.astype(np.float32)[:, :, None]
+    clamp = float_clamp(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total = _kernels.depthwise_conv_2d_float32(
+            values[0], ones, None, windows.strides, (1, 1), windows.padding, windows.size
+        )
+        return [clamp(total / counts)]
+
+    return run

@@ -1,0 +1,88 @@
+"""Greatest element of every window (clause O-max_pool_2d).
+
+Source: tflite/kernels/internal/reference/integer_ops/pooling.h, pooling.h MaxPool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.ops._accumulate import INTEGERS, activation_bounds, float_clamp
+from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._operator import ANY_FAMILY, Notes, Run
+from qinterp.ops._pool import Windows, pool
+
+MAX_POOL_2D = pool("max_pool_2d", "MAX_POOL_2D")
+
+
+@MAX_POOL_2D.recipe("greatest_code", family=ANY_FAMILY)
+def greatest_code(call: Call) -> Run:
+    """The greatest code, clamped; scales and zero points play no part."""
+    call.types(input=INTEGERS, output=(call["input"].dtype,))
+    greatest = _greatest(call, np.maximum, call["input"].int_type.min)
+    low, high = activation_bounds(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [np.clip(greatest(values[0]), low, high)]
+
+    return run
+
+
+@MAX_POOL_2D.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real maximum, rounded once to the output's grid."""
+    call.types(input=INTEGERS, output=INTEGERS)
+    greatest = _greatest(call, np.maximum, call["input"].int_type.min)
+    scale, zero_point = call.per_tensor(call["input"])
+    ratio = Fraction(scale) / Fraction(call.per_tensor(call.output)[0])
+    bounds = activation_bounds(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        steps = greatest(values[0]).astype(np.int64) - zero_point
+
+        def exact(i: int, digits: int) -> Fraction:
+            return int(steps.flat[i]) * ratio
+
+        return [quantize_real(call, steps * float(ratio), exact, bounds)]
+
+    return run
+
+
+@MAX_POOL_2D.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """The first greatest element; NaN is never greater, and infinity below is not counted."""
+    call.types(input=("float32",), output=("float32",))
+
+    def greater(a: Array, b: Array) -> Array:
+        return np.where(a < b, b, a)
+
+    greatest = _greatest(call, greater, np.finfo(np.float32).min)
+    clamp = float_clamp(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [clamp(greatest(values[0]))]
+
+    return run
+
+
+def _greatest(
+    call: Call, combine: Callable[[Array, Array], Array], least: Any
+) -> Callable[[Array], Array]:
+    """Maxima along the width, then along the height."""
+    windows = Windows.of(call)
+
+    def greatest(x: Array) -> Array:
+        n, h, _, c = x.shape
+        rows = np.full((windows.width.size, n, h, c), least, x.dtype)
+        windows.width.fold(combine, x.transpose(2, 0, 1, 3), rows)
+        out = np.full((windows.height.size, n, windows.width.size, c), least, x.dtype)
+        windows.height.fold(combine, rows.transpose(2, 1, 0, 3), out)
+        return np.ascontiguousarray(out.transpose(1, 0, 2, 3))
+
+    return greatest

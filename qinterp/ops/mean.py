@@ -1,0 +1,168 @@
+"""Mean over axes (clause O-mean).
+
+Source: tflite/kernels/reduce.cc PrepareMeanOrSum, EvalMean; tflite/kernels/internal/reference/
+reduce.h QuantizedMeanOrSum, Mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from qinterp import _kernels
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics.accumulators import Accumulator
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.rounding import Rounding
+from qinterp.numerics.scales import round_fraction
+from qinterp.numerics.stages import NAMED_STAGES, Stage
+from qinterp.ops._accumulate import INTEGERS, accumulated, activation_bounds
+from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops._reduce import gatherer, reduced_count, reduction
+
+MEAN = reduction("mean", "MEAN")
+
+_NO_ZERO_POINT = np.zeros(1, np.int64)
+_PLAIN_INTEGERS = ("int32", "int64")
+
+
+@dataclass(frozen=True)
+class DividedMultiplier:
+    """The sum times the multiplier of input scale / output scale, that divided by the count.
+
+    Attributes
+    ----------
+    stages : from the sum to the output code.
+    division : rounding of the mantissa divided by the count.
+    """
+
+    stages: tuple[Stage, ...] = NAMED_STAGES["gemmlowp"]
+    division: Rounding = "toward_zero"
+
+    def divide(self, mantissa: int, shift: int, count: int) -> tuple[int, int]:
+        """Mantissa and shift of the factor over ``count``.
+
+        The mantissa keeps as many digits as the shift leaves room for.
+        """
+        left = max(min(count.bit_length() - 1, 32, 31 + shift), 0)
+        return round_fraction(Fraction(mantissa << left, count), self.division), shift - left
+
+
+@MEAN.recipe("divided_multiplier", DividedMultiplier, family="tflite")
+def divided_multiplier(call: Call) -> Run:
+    """``out = zo + r(sum(x - z))`` with the multiplier divided by the count."""
+    if call["input"].dtype in _PLAIN_INTEGERS:
+        return _truncated_mean(call)
+    call.types(input=INTEGERS, output=(call["input"].dtype,))
+    count = reduced_count(call)
+    if count == 0:
+        return _constant(call, 0)
+    params: DividedMultiplier = call.params
+    scale, x_zero_point = call.per_tensor(call["input"])
+    s_out, zero_point = call.per_tensor(call.output)
+    mantissa, shift = params.divide(*call.policy.multiplier.of(scale / s_out), count)
+    stages = Requantizer(
+        params.stages,
+        Rescale(
+            np.array([scale / s_out / count]),
+            np.array([mantissa], np.int64),
+            np.array([shift], np.int64),
+        ),
+        zero_point=zero_point,
+        bounds=activation_bounds(call),
+    )
+    rows = gatherer(call)
+    ones = np.ones((1, count), np.int8)
+    accumulator = call.policy.accumulator.codes
+    shape, dtype = call.output.shape, call.output.numpy_dtype
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        acc = accumulated(
+            call,
+            _kernels.matmul(
+                rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, accumulator
+            ),
+            notes,
+        )
+        return [stages(acc, np.empty(acc.shape, dtype)).reshape(shape)]
+
+    return run
+
+
+@MEAN.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real mean, rounded once."""
+    if call["input"].dtype in _PLAIN_INTEGERS:
+        return _truncated_mean(call)
+    call.types(input=INTEGERS, output=INTEGERS)
+    count = reduced_count(call)
+    scale, x_zero_point = call.per_tensor(call["input"])
+    s_out, zero_point = call.per_tensor(call.output)
+    if count == 0:
+        return _constant(call, zero_point)
+    ratio = Fraction(scale) / Fraction(s_out) / count
+    rows = gatherer(call)
+    ones = np.ones((1, count), np.int8)
+    exactly = Accumulator(bits=64, overflow="error", check="at_end").codes
+    bounds = activation_bounds(call)
+    shape = call.output.shape
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total, _ = _kernels.matmul(
+            rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, exactly
+        )
+        notes.add("accumulator", total)
+
+        def exact(i: int, digits: int) -> Fraction:
+            return int(total.flat[i]) * ratio
+
+        return [quantize_real(call, total * float(ratio), exact, bounds).reshape(shape)]
+
+    return run
+
+
+@MEAN.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """Elements added one after the other in float32, then one division; NaN of nothing."""
+    call.types(input=("float32",), output=("float32",))
+    count = reduced_count(call)
+    rows = gatherer(call)
+    ones = np.ones((1, count), np.float32)
+    shape = call.output.shape
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total = _kernels.matmul_float32(rows(values[0]), ones, None)
+        with np.errstate(invalid="ignore"):
+            return [(total / np.float32(count)).reshape(shape)]
+
+    return run
+
+
+def _truncated_mean(call: Call) -> Run:
+    """Plain integers: the quotient truncated, the sum in 64 bits."""
+    call.types(output=(call["input"].dtype,))
+    count = reduced_count(call)
+    if count == 0:
+        return _constant(call, 0)
+    rows = gatherer(call)
+    shape, dtype = call.output.shape, call.output.numpy_dtype
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total = rows(values[0]).sum(1, dtype=np.int64)
+        notes.add("accumulator", total)
+        floor, rest = np.divmod(total, count)
+        return [(floor + ((rest != 0) & (total < 0))).astype(dtype).reshape(shape)]
+
+    return run
+
+
+def _constant(call: Call, value: int) -> Run:
+    """The mean of nothing."""
+    shape, dtype = call.output.shape, call.output.numpy_dtype
+    return lambda values, notes: [np.full(shape, value, dtype)]
