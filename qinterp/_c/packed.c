@@ -143,13 +143,12 @@ static void gather_chunk(const qi_conv *conv, const uint8_t *x, ptrdiff_t batch,
 }
 
 /* For ordered accumulation: zero points off, taps in order, zeros up to the end of the last step. */
-static void prepare_ordered_rows(const qi_conv *conv, const uint8_t *gathered, ptrdiff_t gathered_bytes, ptrdiff_t count,
-                                 uint8_t *to)
+static void prepare_ordered_rows(const qi_conv *conv, const uint8_t *gathered, ptrdiff_t count, uint8_t *to)
 {
     const ptrdiff_t depth = conv->kernel_height * conv->kernel_width * (conv->channels / conv->groups);
     ptrdiff_t i, k;
     for (i = 0; i < count; i++) {
-        const int16_t *from = (const int16_t *)(gathered + i * gathered_bytes);
+        const int16_t *from = (const int16_t *)(gathered + i * conv->row_bytes);
         int16_t *row = (int16_t *)(to + i * conv->row_bytes);
         if (conv->order)
             for (k = 0; k < depth; k++) row[k] = (int16_t)(from[conv->order[k]] - conv->subtract);
@@ -211,31 +210,146 @@ static int finish_ordered(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, 
 static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, ptrdiff_t first, ptrdiff_t count,
                      int32_t *tile, const qi_target *to)
 {
+    qi_gemm *gemm = conv->conversion <= QI_FLIP_BYTES ? conv->isa->bytes : conv->isa->words;
     const int block = conv->ordered ? conv->ordered_block : conv->isa->block;
-    const ptrdiff_t channels = conv->out_channels / conv->groups, padded = (ptrdiff_t)rounded_up((size_t)channels, 16);
-    const ptrdiff_t row_start = group * channels, stored = conv->ordered ? (ptrdiff_t)rounded_up((size_t)channels, (size_t)block) : padded;
+    const ptrdiff_t channels = conv->out_channels / conv->groups;
+    const ptrdiff_t padded = (ptrdiff_t)rounded_up((size_t)channels, conv->ordered ? (size_t)block : 16);
     const uint8_t *weights = conv->weights;
     int segment, overflowed = 0;
     ptrdiff_t c;
     for (segment = 0; segment < conv->segments; segment++) {
         const int steps = conv->segment_steps[segment];
-        const ptrdiff_t channel_bytes = (ptrdiff_t)steps * 4, group_bytes = stored * channel_bytes;
+        const ptrdiff_t channel_bytes = (ptrdiff_t)steps * conv->step_bytes;
         for (c = 0; c < channels; c += block) {
-            const ptrdiff_t here = channels - c < block ? channels - c : block;
-            const uint8_t *block_weights = weights + group * group_bytes + c * channel_bytes;
-            const int32_t *bias = conv->bias + group * stored + c;
+            const ptrdiff_t here = channels - c < block ? channels - c : block, channel = group * channels + c;
+            const uint8_t *block_weights = weights + (group * padded + c) * channel_bytes;
+            const int32_t *bias = conv->bias + group * padded + c;
             if (conv->ordered) {
                 conv->ordered(rows, conv->row_bytes, (int)count, block_weights, steps, bias, conv->limits, tile, block,
                               &overflowed);
-                overflowed |= finish_ordered(conv, tile, block, count, row_start + c, here);
+                overflowed |= finish_ordered(conv, tile, block, count, channel, here);
             } else {
-                gemm_of(conv)(rows, conv->row_bytes, (int)count, block_weights, steps, (int)((here + 15) / 16), bias, tile,
-                              block);
+                gemm(rows, conv->row_bytes, (int)count, block_weights, steps, (int)((here + 15) / 16), bias, tile, block);
             }
-            store_tile(conv, tile, block, first, count, row_start + c, here, segment, to);
+            store_tile(conv, tile, block, first, count, channel, here, segment, to);
         }
         rows += channel_bytes;
-        weights += conv->groups * group_bytes;
+        weights += conv->groups * padded * channel_bytes;
     }
     return overflowed;
+}
+
+int qi_run_conv(const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,
+                const qi_requantizer *with, void *out, int out_type)
+{
+    const qi_target target = {accumulators, wide, with, out, out_type};
+    const ptrdiff_t pixels = batch * conv->out_height * conv->out_width;
+    const int block = conv->ordered ? conv->ordered_block : conv->isa->block;
+    ptrdiff_t chunk = conv->row_bytes <= SHALLOW ? MANY_ROWS : FEW_ROWS, group, first, count;
+    size_t rows, rows_bytes, tile_bytes;
+    uint8_t *memory, *prepared, *gathered;
+    int32_t *tile;
+    int overflowed = 0;
+    if (pixels < chunk) chunk = pixels;
+    rows = rounded_up((size_t)chunk, ROW_MULTIPLE);
+    rows_bytes = rounded_up(rows * (size_t)conv->row_bytes + SLACK, 64);
+    tile_bytes = rows * (size_t)block * sizeof *tile;
+    memory = malloc(64 + tile_bytes + rows_bytes * (conv->ordered ? 2 : 1));
+    if (!memory) return -1;
+    tile = aligned(memory);
+    prepared = gathered = (uint8_t *)tile + tile_bytes;
+    if (conv->ordered) gathered += rows_bytes;
+    for (first = 0; first < pixels; first += chunk) {
+        count = pixels - first < chunk ? pixels - first : chunk;
+        for (group = 0; group < conv->groups; group++) {
+            gather_chunk(conv, x, batch, group, first, count, gathered);
+            if (conv->ordered) prepare_ordered_rows(conv, gathered, count, prepared);
+            overflowed |= run_chunk(conv, prepared, group, first, count, tile, &target);
+        }
+    }
+    free(memory);
+    return overflowed;
+}
+
+/* ---- depthwise ---- */
+
+/* Every channel of the rows that output row `oy` reads, repeated `multiplier` times. */
+static void repeat_channels(const qi_depthwise_conv *conv, const uint8_t *image, ptrdiff_t oy, uint8_t *to)
+{
+    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], n = conv->width * conv->channels;
+    ptrdiff_t kh, i, m;
+    for (kh = 0; kh < conv->kernel_height; kh++) {
+        const int32_t iy = conv->rows[oy * conv->kernel_height + kh];
+        const uint8_t *from = image + iy * n * in;
+        for (i = 0; iy >= 0 && i < n; i++)
+            for (m = 0; m < conv->multiplier; m++) memcpy(to + (i * conv->multiplier + m) * in, from + i * in, (size_t)in);
+        to += n * conv->multiplier * in;
+    }
+}
+
+/* The addresses of the taps of `count` output pixels of a row. `repeated`: what repeat_channels made, or NULL. */
+static void find_taps(const qi_depthwise_conv *conv, const uint8_t *image, const uint8_t *repeated, ptrdiff_t oy,
+                      ptrdiff_t ox, ptrdiff_t count, const uint8_t **taps)
+{
+    const ptrdiff_t pixel = conv->channels * conv->multiplier * (ptrdiff_t)sizes[conv->x_type];
+    ptrdiff_t i, kh, kw;
+    for (i = 0; i < count; i++, ox++) {
+        const int32_t *column = conv->columns + ox * conv->kernel_width;
+        for (kh = 0; kh < conv->kernel_height; kh++) {
+            const int32_t iy = conv->rows[oy * conv->kernel_height + kh];
+            const uint8_t *row = repeated ? repeated + kh * conv->width * pixel : image + iy * conv->width * pixel;
+            for (kw = 0; kw < conv->kernel_width; kw++)
+                *taps++ = iy < 0 || column[kw] < 0 ? conv->padding : row + column[kw] * pixel;
+        }
+        if (conv->kernel_height * conv->kernel_width % 2) { /* taps come in pairs; this one's weight is 0 */
+            taps[0] = taps[-1];
+            taps++;
+        }
+    }
+}
+
+int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators,
+                     const qi_requantizer *with, void *out, int out_type)
+{
+    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], image_bytes = conv->height * conv->width * conv->channels * in;
+    const ptrdiff_t channels = conv->channels * conv->multiplier;
+    const ptrdiff_t taps_count = (ptrdiff_t)rounded_up((size_t)(conv->kernel_height * conv->kernel_width), 2);
+    const ptrdiff_t repeated_bytes =
+        conv->multiplier == 1 ? 0 : conv->kernel_height * conv->width * channels * in;
+    const int lanes = conv->isa->lanes;
+    const size_t tile_bytes = PIXELS * (size_t)lanes * sizeof(int32_t), taps_bytes = PIXELS * (size_t)taps_count * sizeof(void *);
+    const uint8_t *image = x, *limit = image + batch * image_bytes, **taps;
+    uint8_t *memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK), *repeated = NULL;
+    int32_t *tile;
+    ptrdiff_t n, oy, ox, c, i;
+    if (!memory) return -1;
+    tile = aligned(memory);
+    taps = (const uint8_t **)((uint8_t *)tile + tile_bytes);
+    if (repeated_bytes) {
+        repeated = (uint8_t *)taps + taps_bytes;
+        limit = repeated + repeated_bytes + SLACK;
+    }
+    for (n = 0; n < batch; n++, image += image_bytes) {
+        for (oy = 0; oy < conv->out_height; oy++) {
+            if (repeated) repeat_channels(conv, image, oy, repeated);
+            for (ox = 0; ox < conv->out_width; ox += PIXELS) {
+                const ptrdiff_t count = conv->out_width - ox < PIXELS ? conv->out_width - ox : PIXELS;
+                const ptrdiff_t pixel = (n * conv->out_height + oy) * conv->out_width + ox;
+                find_taps(conv, image, repeated, oy, ox, count, taps);
+                for (c = 0; c < channels; c += lanes) {
+                    const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
+                    conv->isa->depthwise(taps, (int)taps_count, (int)count, c * in, conv->x_type, (int)here, limit,
+                                         conv->weights + c * taps_count, conv->bias + c, tile, lanes);
+                    if (with)
+                        conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
+                                              element(out, out_type, pixel * channels + c), out_type, channels);
+                    else
+                        for (i = 0; i < count; i++)
+                            memcpy(accumulators + (pixel + i) * channels + c, tile + i * lanes, (size_t)here * sizeof *tile);
+                }
+            }
+        }
+    }
+    free(memory);
+    return 0;
 }

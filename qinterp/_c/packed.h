@@ -106,6 +106,7 @@ typedef struct {
     const uint8_t *contiguous;              /* (out_width): the window's columns follow each other */
     int direct;                             /* the rows of the product are the pixels of the input */
     ptrdiff_t row_bytes;
+    int step_bytes;                         /* of a channel's weights: 4, for a narrow ordered convolution 2 */
     int segments;                           /* of the depth; more than one for 64-bit accumulators */
     const int32_t *segment_steps;           /* (segments) */
     const uint8_t *weights;                 /* (segments, groups, padded channels of a group, steps) in blocks */

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from qinterp.errors import SchemeError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
+from qinterp.numerics.accumulators import Accumulator
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.scales import ACTIVATIONS
 from qinterp.numerics.stages import Stage
@@ -18,6 +19,8 @@ from qinterp.ops._operator import Notes
 
 INTEGERS = ("int8", "uint8", "int16")
 WEIGHTS = ("int8", "uint8", "int4")
+EXACT_SUM: Any = Accumulator(bits=64, overflow="error", check="at_end").codes
+"""For the kernels: a sum that stays exact."""
 
 
 def check_activation(call: Call) -> None:
@@ -42,12 +45,15 @@ def activation_bounds(call: Call) -> tuple[int, int]:
 
 
 def float_clamp(call: Call) -> Callable[[Array], Array]:
-    """The fused activation of a float operator: ``min(max(x, low), high)``."""
+    """The fused activation of a float operator: ``min(max(x, low), high)``.
+
+    A bound that is missing is the last finite number: infinities are clamped too
+    (tflite/kernels/kernel_util.h CalculateActivationRange).
+    """
     low, high = ACTIVATIONS[call.attributes.get("activation", "none")]
-    if low is None:
-        return lambda x: x
-    top = np.float32(np.inf if high is None else high)
-    bottom = np.float32(low)
+    finite = np.finfo(np.float32)
+    bottom = finite.min if low is None else np.float32(low)
+    top = finite.max if high is None else np.float32(high)
     return lambda x: np.minimum(np.maximum(x, bottom), top)
 
 

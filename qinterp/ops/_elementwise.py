@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from qinterp.ir import Call
+from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.numerics.real import Exact, round_real
-from qinterp.numerics.requantize import Requantizer
+from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import Rounding
+from qinterp.numerics.stages import AddZeroPoint, Clamp, ScaleExact
+from qinterp.ops._accumulate import activation_bounds
 
 
 def broadcast_shape(call: Call, *operands: str) -> Shape:
@@ -50,3 +54,30 @@ def quantize_real(
     codes = round_real(approx, exact, rounding=params.rounding, error=error, bounds=limits)
     result: Array = (codes + zero_point).astype(call.output.numpy_dtype)
     return result
+
+
+def real_rescale(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
+    """From codes of an operand to codes of the output that stand for the same real numbers.
+
+    ``call.params`` is a :class:`Real`.
+    """
+    scale, zero_point = call.per_tensor(tensor)
+    finish = real_finish(call, Fraction(scale))
+    return lambda x: finish(x.astype(np.int64) - zero_point)
+
+
+def real_finish(call: Call, factor: Fraction) -> Callable[[Array], Array]:
+    """From integers that count multiples of the real ``factor`` to codes of the output.
+
+    ``call.params`` is a :class:`Real`.
+    """
+    scale, zero_point = call.per_tensor(call.output)
+    params: Real = call.params
+    stages = Requantizer(
+        (ScaleExact(params.rounding), AddZeroPoint(64, "saturate"), Clamp()),
+        Rescale.of_factor(factor / Fraction(scale), call.policy.multiplier),
+        zero_point=zero_point,
+        bounds=activation_bounds(call),
+    )
+    dtype = call.output.numpy_dtype
+    return lambda x: apply_stages(stages, x, dtype)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
@@ -77,7 +78,8 @@ class Axis:
         """How many taps each output has in the image."""
         start = np.arange(self.size, dtype=np.int64) * self.stride - self.before
         inside = np.minimum(start + self.taps, self.image) - np.maximum(start, 0)
-        return np.maximum(inside, 0)
+        counts: npt.NDArray[np.int64] = np.maximum(inside, 0)
+        return counts
 
     def fold(self, combine: Callable[[Array, Array], Array], x: Array, out: Array) -> None:
         """``out[o] = combine(out[o], x[tap])`` over the taps in order, along the first axis."""
@@ -128,6 +130,23 @@ class Windows:
         """Taps in the image, (output height, output width)."""
         return np.multiply.outer(self.height.counts, self.width.counts)
 
-    def ones(self, channels: int, dtype: str) -> Array:
-        """A depthwise filter (taps, taps, channels) that adds the taps up."""
-        return np.ones((self.height.taps, self.width.taps, channels), dtype)
+    def sums(self, x: Array, zero_point: int, accumulator: Any) -> tuple[Array, bool]:
+        """Sums of the codes less the zero point, and whether one overflowed."""
+        n, _, _, c = x.shape
+        if x.size == 0:
+            return np.zeros((n, *self.size, c), np.int32), False
+        ones = np.ones((self.height.taps, self.width.taps, c), np.int8)
+        return _kernels.depthwise_conv_2d(
+            x, ones, None, zero_point, np.zeros(c, np.int64), self.strides, (1, 1), self.padding,
+            self.size, accumulator,
+        )  # fmt: skip
+
+    def float_sums(self, x: Array) -> Array:
+        """Sums in float32, row by row."""
+        n, _, _, c = x.shape
+        if x.size == 0:
+            return np.zeros((n, *self.size, c), np.float32)
+        ones = np.ones((self.height.taps, self.width.taps, c), np.float32)
+        return _kernels.depthwise_conv_2d_float32(
+            x, ones, None, self.strides, (1, 1), self.padding, self.size
+        )

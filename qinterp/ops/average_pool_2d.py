@@ -12,14 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.accumulators import Accumulator
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.scales import Multiplier, ratio_arrays
 from qinterp.numerics.stages import Clamp, ScaleExact, Stage
-from qinterp.ops._accumulate import INTEGERS, accumulated, activation_bounds, float_clamp
+from qinterp.ops._accumulate import (
+    EXACT_SUM,
+    INTEGERS,
+    accumulated,
+    activation_bounds,
+    float_clamp,
+)
 from qinterp.ops._elementwise import Real, quantize_real
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._pool import Windows, pool
@@ -45,15 +49,10 @@ def average_of_codes(call: Call) -> Run:
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     windows = Windows.of(call)
     divide = _divider(call, windows)
-    channels = call["input"].shape[3]
-    ones, zero = windows.ones(channels, "int8"), np.zeros(channels, np.int64)
     accumulator = call.policy.accumulator.codes
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = _kernels.depthwise_conv_2d(
-            values[0], ones, None, 0, zero, windows.strides, (1, 1), windows.padding,
-            windows.size, accumulator,
-        )  # fmt: skip
+        acc = windows.sums(values[0], 0, accumulator)
         return [divide(accumulated(call, acc, notes))]
 
     return run
@@ -92,17 +91,11 @@ def real(call: Call) -> Run:
     windows = Windows.of(call)
     scale, zero_point = call.per_tensor(call["input"])
     ratio = Fraction(scale) / Fraction(call.per_tensor(call.output)[0])
-    channels = call["input"].shape[3]
-    ones, zero = windows.ones(channels, "int8"), np.zeros(channels, np.int64)
-    exactly = Accumulator(bits=64, overflow="error", check="at_end").codes
     counts = np.broadcast_to(windows.counts[:, :, None], call.output.shape)
     bounds = activation_bounds(call)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total, _ = _kernels.depthwise_conv_2d(
-            values[0], ones, None, zero_point, zero, windows.strides, (1, 1), windows.padding,
-            windows.size, exactly,
-        )  # fmt: skip
+        total, _ = windows.sums(values[0], zero_point, EXACT_SUM)
         notes.add("accumulator", total)
 
         def exact(i: int, digits: int) -> Fraction:
@@ -118,14 +111,10 @@ def float32(call: Call) -> Run:
     """Taps added one after the other in float32, then one division."""
     call.types(input=("float32",), output=("float32",))
     windows = Windows.of(call)
-    ones = windows.ones(call["input"].shape[3], "float32")
     counts = windows.counts.astype(np.float32)[:, :, None]
     clamp = float_clamp(call)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = _kernels.depthwise_conv_2d_float32(
-            values[0], ones, None, windows.strides, (1, 1), windows.padding, windows.size
-        )
-        return [clamp(total / counts)]
+        return [clamp(windows.float_sums(values[0]) / counts)]
 
     return run

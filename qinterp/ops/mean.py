@@ -16,12 +16,11 @@ import numpy as np
 from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.accumulators import Accumulator
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import round_fraction
 from qinterp.numerics.stages import NAMED_STAGES, Stage
-from qinterp.ops._accumulate import INTEGERS, accumulated, activation_bounds
+from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
 from qinterp.ops._elementwise import Real, quantize_real
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._reduce import gatherer, reduced_count, reduction
@@ -66,7 +65,8 @@ def divided_multiplier(call: Call) -> Run:
     params: DividedMultiplier = call.params
     scale, x_zero_point = call.per_tensor(call["input"])
     s_out, zero_point = call.per_tensor(call.output)
-    mantissa, shift = params.divide(*call.policy.multiplier.of(scale / s_out), count)
+    whole, exponent = call.policy.multiplier.of(scale / s_out)
+    mantissa, shift = params.divide(whole, exponent, count)
     stages = Requantizer(
         params.stages,
         Rescale(
@@ -109,13 +109,12 @@ def real(call: Call) -> Run:
     ratio = Fraction(scale) / Fraction(s_out) / count
     rows = gatherer(call)
     ones = np.ones((1, count), np.int8)
-    exactly = Accumulator(bits=64, overflow="error", check="at_end").codes
     bounds = activation_bounds(call)
     shape = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         total, _ = _kernels.matmul(
-            rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, exactly
+            rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, EXACT_SUM
         )
         notes.add("accumulator", total)
 

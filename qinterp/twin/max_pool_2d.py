@@ -13,7 +13,7 @@ from qinterp.twin.conv_2d import clamp_float
 @twin("max_pool_2d", "greatest_code")
 def greatest_code(t: Twin, output: int, index: Index) -> int:
     """The greatest code between the bounds."""
-    greatest = max(under_window(t, index))
+    greatest: int = max(under_window(t, index))
     t.say("greatest code", greatest)
     low, high = bounds(t)
     return min(max(greatest, low), high)
@@ -23,7 +23,7 @@ def greatest_code(t: Twin, output: int, index: Index) -> int:
 def real(t: Twin, output: int, index: Index) -> int:
     """The real maximum, rounded once."""
     tensor = t.call["input"]
-    greatest = max(under_window(t, index)) - zero_point(tensor)
+    greatest: int = max(under_window(t, index)) - zero_point(tensor)
     t.say("greatest code less zero point", greatest)
     return quantized(t, greatest * scale(tensor))
 

@@ -1,0 +1,84 @@
+"""Functions of one code as tables (clause L1).
+
+Source: tflite/kernels/internal/common.h LUTPopulate, LUTLookup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.ops._operator import Notes, Run
+
+_STEPS = 512
+
+
+def codes_of(dtype: str) -> Array:
+    """Every code of an 8- or 16-bit type, in the order of :func:`lookup`'s table."""
+    unsigned = np.arange(256 if dtype in ("int8", "uint8") else 65536)
+    return unsigned.astype("u" + dtype.lstrip("u")).astype(dtype).astype(np.int64)
+
+
+def lookup(call: Call, table: Array) -> Run:
+    """A run that takes each element from ``table``, indexed by the code as if unsigned."""
+    unsigned = np.dtype("u" + call["input"].dtype.lstrip("u"))
+    table = np.ascontiguousarray(table, call.output.numpy_dtype)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [table[values[0].view(unsigned)]]
+
+    return run
+
+
+def round_away(x: Array) -> Array:
+    """The C library's ``round``, in the type of ``x``: exact, ties away from zero."""
+    whole = np.trunc(x)
+    result: Array = whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(x.dtype.type(1), x), 0)
+    return result
+
+
+def interpolated_table(
+    function: Callable[[Array], Array],
+    input_grid: tuple[Any, int],
+    output_grid: tuple[Any, int],
+    floats: Any = np.float32,
+) -> Array:
+    """The 513 entries between which int16 functions are interpolated.
+
+    Parameters
+    ----------
+    function : on arrays of ``floats``.
+    input_grid, output_grid : scale and zero point.
+    floats : the type in which every operation is rounded.
+    """
+    ends = []
+    for scale, zero_point in (input_grid, output_grid):
+        ends.append([floats(scale) * floats(code - zero_point) for code in (-32768, 32767)])
+    (low, high), (out_low, out_high) = ends
+    step = (high - low) / floats(_STEPS)
+    per_step = floats(65536) / (out_high - out_low)
+    start = low + np.arange(_STEPS).astype(floats) * step
+    with np.errstate(all="ignore"):
+        here = function(start)
+        middle = function(start + step / floats(2))
+        following = function(low + np.arange(1, _STEPS + 1).astype(floats) * step)
+        sample = round_away(here * per_step)
+        between = round_away((following * per_step + sample) / floats(2))
+        error = between - round_away(middle * per_step)
+        entries = sample - round_away(error / floats(2))
+        last = round_away(function(np.array([high])) * per_step)
+        table = np.concatenate([entries, last])
+    return np.minimum(np.maximum(table, floats(-32768)), floats(32767)).astype(np.int16)
+
+
+def interpolate(table: Array) -> Array:
+    """All 65536 values of an interpolated table, in the order of :func:`lookup`."""
+    code = codes_of("int16")
+    index, offset = 256 + (code >> 7), code & 0x7F
+    entries = table.astype(np.int64)
+    slope = (entries[index + 1] - entries[index]).astype(np.int16).astype(np.int64)
+    return (entries[index] + ((slope * offset + 64) >> 7)).astype(np.int16)

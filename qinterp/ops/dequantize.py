@@ -1,0 +1,55 @@
+"""Codes to real numbers (clause O-dequantize).
+
+Source: tflite/kernels/dequantize.cc; tflite/kernels/internal/reference/dequantize.h,
+integer_ops/dequantize.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.call import Shape
+from qinterp.ir.tensor import Array
+from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+
+DEQUANTIZE = Operator("dequantize", ("input",))
+
+
+@DEQUANTIZE.reads_tflite("DEQUANTIZE", "DequantizeOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """DEQUANTIZE has no attributes."""
+    return {}
+
+
+@DEQUANTIZE.infers
+def shapes(call: Call) -> list[Shape]:
+    """The input's."""
+    return [call["input"].shape]
+
+
+@DEQUANTIZE.recipe("dequantize", family=ANY_FAMILY)
+def dequantize(call: Call) -> Run:
+    """``out = s * (x - z)``, rounded once to float32."""
+    call.types(
+        input=("int8", "uint8", "int16", "int4", "float16"), output=("float32",)
+    )
+    tensor = call["input"]
+    if tensor.dtype == "float16":
+        return lambda values, notes: [values[0].astype(np.float32)]
+    q = call.quantization(tensor)
+    if tensor.dtype == "int16":
+        call.check(not q.zero_point.any(), "the zero point of int16 must be 0")
+    along = [1] * len(tensor.shape)
+    if q.axis is not None:
+        along[q.axis] = q.scale.size
+    scale, zero_point = q.scale.reshape(along), q.zero_point.astype(np.int32).reshape(along)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        # differences of 16-bit codes are exact in float32
+        return [(values[0].astype(np.int32) - zero_point).astype(np.float32) * scale]
+
+    return run

@@ -1,0 +1,32 @@
+"""Softmax over the last axis (clause O-softmax).
+
+Source: tflite/kernels/activations.cc SoftmaxPrepare, SoftmaxEval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qinterp.ir import Call
+from qinterp.ir.call import Shape
+from qinterp.ops._operator import Operator
+
+SOFTMAX = Operator("softmax", ("input",), {"beta": 1.0})
+
+
+@SOFTMAX.reads_tflite("SOFTMAX", "SoftmaxOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """Attributes of a SOFTMAX."""
+    return {"beta": float(options.beta)}
+
+
+@SOFTMAX.infers
+def shapes(call: Call) -> list[Shape]:
+    """The input's."""
+    shape = call["input"].shape
+    call.check(len(shape) >= 1, f"input {call['input'].describe()} has no last axis")
+    return [shape]
+
+
+from qinterp.ops.softmax import float32, gemmlowp, interpolated_tables, real  # noqa: E402, F401

@@ -1,0 +1,95 @@
+"""Every tensor equals LiteRT's reference kernels: shipped models, and random models of one operator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SEED
+from judging import against_runtime, differences, session
+
+import qinterp
+from qinterp.importers._shipped import provenance, samples, shipped_models
+from qinterp.ops import OPERATORS
+from qinterp.runtimes import RUNTIMES
+from qinterp.testing.random_models import KINDS, random_model, small_chain
+
+PAIRS = [(kind, dtype) for kind, dtypes in KINDS.items() for dtype in dtypes]
+READABLE = {name for operator in OPERATORS.values() for name in operator.tflite}
+CASES = int(os.environ.get("QINTERP_CASES", "5"))
+
+
+def test_the_runtime_is_here() -> None:
+    reason = RUNTIMES["litert-reference"].unavailable()
+    if reason and not os.environ.get("QINTERP_REQUIRE_RUNTIMES"):
+        pytest.skip(reason)
+    assert reason is None
+
+
+@pytest.mark.parametrize("name", sorted(shipped_models()))
+def test_shipped_model_equals_litert_on_100_samples(name: str) -> None:
+    graph = qinterp.load(name)
+    own = samples(name)
+    assert own is not None
+    interpreter = qinterp.Interpreter(graph, "tflite-reference")
+    runtime = session("litert-reference").open(graph.source)
+    predictions = set()
+    for row in own.inputs[:100]:
+        codes = interpreter.input_codes(row[None])
+        ours = interpreter.run(codes, capture=True)
+        theirs = runtime.run(codes)
+        assert set(ours.tensors) <= set(theirs)
+        assert differences(theirs, ours.tensors) == []
+        predictions.add(int(np.argmax(ours.outputs[graph.outputs[0]])))
+    assert predictions == set(range(10))
+
+
+@pytest.mark.parametrize("name", sorted(n for n in shipped_models() if "float" not in n))
+def test_shipped_model_has_the_stated_accuracy(name: str) -> None:
+    own, record = samples(name), provenance(name)
+    assert own is not None
+    assert record is not None
+    stated = record["accuracy"]
+    for file, accuracy in ((name, stated["int8"]), (_float_of(name), stated["float"])):
+        interpreter = qinterp.Interpreter(qinterp.load(file))
+        results = interpreter.run_many(row[None] for row in own.inputs)
+        classes = [int(np.argmax(next(iter(r.outputs.values())))) for r in results]
+        assert round(float(np.mean(np.array(classes) == own.labels)), 4) == accuracy
+
+
+def _float_of(name: str) -> str:
+    return name.replace(".tflite", "_float.tflite")
+
+
+def test_further_models_where_they_are_given() -> None:
+    """QINTERP_MODELS is a folder of .tflite files that are no part of the project."""
+    for path in sorted(Path(os.environ.get("QINTERP_MODELS", "/nonexistent")).glob("*.tflite")):
+        graph = qinterp.load(path)
+        rng = np.random.default_rng(SEED)
+        inputs = {
+            n: rng.integers(-128, 128, graph.tensors[n].shape).astype(graph.tensors[n].numpy_dtype)
+            for n in graph.inputs
+        }
+        assert against_runtime(graph.source, inputs, "tflite-reference", "litert-reference") == []
+
+
+@pytest.mark.parametrize(("kind", "dtype"), PAIRS, ids=[f"{k}-{d}" for k, d in PAIRS])
+def test_random_operator_equals_litert(kind: str, dtype: str) -> None:
+    for seed in range(CASES):
+        case = random_model(kind, dtype, np.random.default_rng([SEED, seed]))
+        found = against_runtime(case.model, case.inputs, "tflite-reference", "litert-reference")
+        assert found == [], f"seed {seed}: {case.description}"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_chain_equals_litert(seed: int) -> None:
+    case = small_chain(np.random.default_rng([SEED, seed]))
+    assert (
+        against_runtime(case.model, case.inputs, "tflite-reference", "litert-reference") == []
+    ), case.description
+
+
+def test_every_operator_has_random_cases() -> None:
+    assert READABLE - set(KINDS) - {"ELU"} == set()  # ELU: not in LiteRT's reference resolver
