@@ -18,7 +18,7 @@ from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.ops import OPERATORS
 from qinterp.scheme import Scheme
-from qinterp.twin import TWINS, Line, Twin, moved
+from qinterp.twin import Line, Twin, judge_of
 
 Number = int | float | bool
 _HALF = Fraction(1, 2)
@@ -188,7 +188,7 @@ def _trace(
 ) -> Trace:
     step = interpreter.step_for(node, values)
     assert step.call is not None
-    judge = moved if step.recipe == "move" else TWINS.get((node.kind, step.recipe))
+    judge = judge_of(node.kind, step.recipe)
     if judge is None:
         raise UnsupportedOperatorError(
             step.call.where(f"recipe {step.recipe!r} has no twin to explain it")

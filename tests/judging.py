@@ -11,7 +11,7 @@ import numpy as np
 import qinterp
 from qinterp.interpreter import Interpreter
 from qinterp.ops import OPERATORS
-from qinterp.twin import TWINS, compute, moved
+from qinterp.twin import compute, judge_of
 
 
 def run(model: bytes, inputs: Mapping[str, Any], scheme: Any = "tflite-reference") -> Any:
@@ -74,7 +74,8 @@ def against_twin(model: bytes, inputs: Mapping[str, Any], scheme: Any) -> list[s
     for step in interpreter._steps:
         operator = OPERATORS[step.node.kind]
         operands = [values[n] if n else None for n in step.node.inputs]
-        judge = moved if step.recipe == "move" else TWINS[step.node.kind, step.recipe]
+        judge = judge_of(step.node.kind, step.recipe)
+        assert judge is not None, (step.node.kind, step.recipe)
         outputs = compute(judge, step.call, operands, {"movement": operator.movement})
         expected = dict(zip(step.node.outputs, outputs, strict=True))
         actual = {n: result.tensors[n] for n in step.node.outputs}

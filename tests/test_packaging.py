@@ -29,9 +29,9 @@ def setuptools() -> Any:
 
 
 def test_packages_are_the_folders_that_hold_an_init(setuptools: Any) -> None:
-    inits = [*(CHECKOUT / "qinterp").rglob("__init__.py"), *(CHECKOUT / d / "__init__.py" for d in DATA)]
-    found = {".".join(i.parent.relative_to(CHECKOUT).parts) for i in inits if i.is_file()}
-    wanted = {name if name.startswith("qinterp") else f"qinterp.{name}" for name in found}
+    inits = list((CHECKOUT / "qinterp").rglob("__init__.py"))
+    wanted = {".".join(init.parent.relative_to(CHECKOUT).parts) for init in inits}
+    wanted |= {f"qinterp.{kind}" for kind in DATA if (CHECKOUT / kind / "__init__.py").is_file()}
     assert set(setuptools["packages"]) == wanted
     assert len(setuptools["packages"]) == len(wanted)
     assert set(setuptools["package-dir"]) == {f"qinterp.{d}" for d in DATA}
@@ -92,26 +92,35 @@ def test_every_named_scheme_loads_and_bears_the_name_of_its_file() -> None:
         assert scheme.evidence["level"]
 
 
-@pytest.mark.parametrize("extra", ["ai_edge_litert", "onnx", "onnxruntime", "hypothesis", "matplotlib"])
-def test_the_core_needs_no_extra(extra: str) -> None:
-    code = f"""
+EXTRAS = ("ai_edge_litert", "onnx", "onnxruntime", "matplotlib", "hypothesis", "tensorflow")
+CORE = f"""
 import sys
-sys.modules[{extra!r}] = None
+sys.modules.update(dict.fromkeys({EXTRAS}))  # None: importing it fails
 import numpy as np
 import qinterp
 import qinterp.cli, qinterp.explanation, qinterp.testing, qinterp.twin
+from qinterp.errors import RuntimeUnavailableError
 from qinterp.runtimes import RUNTIMES
 from qinterp.testing.tflite_writer import ModelWriter
 w = ModelWriter()
 x = w.input("x", (1, 4), "int8", scale=0.5)
 y = w.tensor("y", (1, 4), "int8", scale=0.25)
 w.operator("ADD", [x, x], [y])
-graph = qinterp.load(w.finish([y]))
-print(qinterp.run(graph, np.array([[1, 2, 3, -9]], np.int8)).outputs["y"].tolist())
-print(sorted(name for name in RUNTIMES if RUNTIMES[name].unavailable()))
+model = w.finish([y])
+inputs = {{"x": np.array([[1, 2, 3, -9]], np.int8)}}
+print(qinterp.run(qinterp.load(model), inputs).outputs["y"].tolist())
+print(*sorted(name for name in RUNTIMES if RUNTIMES[name].unavailable()))
+try:
+    RUNTIMES["litert-reference"].run(model, inputs)
+except RuntimeUnavailableError as error:
+    print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_the_core_needs_no_extra() -> None:
+    done = subprocess.run([sys.executable, "-c", CORE], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    values, missing = done.stdout.splitlines()
+    values, missing, advice = done.stdout.splitlines()
     assert values == "[[4, 8, 12, -36]]"
-    assert ("litert-reference" in missing) == (extra == "ai_edge_litert")
+    assert {"litert-reference", "litert-optimized", "litert-xnnpack"} <= set(missing.split())
+    assert advice == "the runtime litert-reference needs: pip install 'qinterp[litert]'"

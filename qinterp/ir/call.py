@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -113,6 +114,23 @@ class Call:
         if q.per_channel and q.scale.size != 1:
             self.malformed(f"tensor {tensor.describe()} must have one scale, has {q.scale.size}")
         return float(q.scale[0]), int(q.zero_point[0])
+
+    def dequantized(self) -> Call:
+        """The same call on real operands: every quantized tensor a float32 one."""
+
+        def real(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None or tensor.quantization is None:
+                return tensor
+            return replace(tensor, dtype="float32", quantization=None, data=None)
+
+        known = {
+            t.name: t.dequantize(self._known[t.name]) if t.quantization else self._known[t.name]
+            for t in self.inputs
+            if t is not None and t.name in self._known
+        }
+        outputs = [o for t in self.outputs if (o := real(t)) is not None]
+        inputs = [real(t) for t in self.inputs]
+        return Call(self.node, list(self._position), inputs, outputs, known, self.policy)
 
     # ---- checks ---------------------------------------------------------------------------
 

@@ -123,6 +123,18 @@ class Tensor:
             raise ValueError(f"tensor {self.name!r} ({self.dtype}) is not quantized")
         return self.quantization
 
+    def dequantize(self, codes: Array) -> npt.NDArray[np.float32]:
+        """``scale * (code - zero_point)`` in float32, for an array of this tensor's shape (T1)."""
+        assert self.quantization is not None
+        q = self.quantization
+        along = [1] * codes.ndim
+        if q.axis is not None:
+            along[q.axis] = q.scale.size
+        scale, zero_point = q.scale.reshape(along), q.zero_point.reshape(along)
+        if not q.per_channel:
+            scale, zero_point = scale.reshape(()), zero_point.reshape(())
+        return scale * (codes.astype(np.int64) - zero_point).astype(np.float32)
+
     def with_shape(self, shape: tuple[int, ...]) -> Tensor:
         """The same tensor with other dimensions."""
         return self if shape == self.shape else replace(self, shape=shape)

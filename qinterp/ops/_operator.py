@@ -139,10 +139,17 @@ class Operator:
             self.recipes[name] = Recipe(name, prepare, params)
             RECIPES.add(self.kind, name, params, family)
             if floats:
-                self.float_recipe = name
+                self._declare_float(name, prepare)
             return prepare
 
         return declare
+
+    def _declare_float(self, name: str, prepare: Prepare) -> None:
+        """``prepare`` is for real operands; wrapped, it serves quantized ones too."""
+        from qinterp.ops._dequantized import Dequantized, dequantized
+
+        self.float_recipe = name
+        self.recipe("dequantized", Dequantized, family="float")(dequantized(prepare))
 
     def moves(self, movement: Callable[[Call], Move]) -> Callable[[Call], Move]:
         """Declare a data movement: one index map, which the twin applies to indices."""

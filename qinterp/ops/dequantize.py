@@ -50,6 +50,7 @@ def dequantize(call: Call) -> Run:
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         # differences of 16-bit codes are exact in float32
-        return [(values[0].astype(np.int32) - zero_point).astype(np.float32) * scale]
+        real = (values[0].astype(np.int32) - zero_point).astype(np.float32) * scale
+        return [np.asarray(real)]
 
     return run

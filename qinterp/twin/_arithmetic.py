@@ -120,14 +120,14 @@ def factor(value: Fraction, multiplier: Any) -> Factor:
 def run_stages(
     t: Twin,
     stages: Sequence[Any],
-    x: int,
+    x: int | Fraction,
     by: Factor,
     zero: int = 0,
     bounds: tuple[int, int] = (0, 0),
 ) -> int:
-    """A stage list on one integer, explaining each stage."""
+    """A stage list on one integer, or on a float32 given as a Fraction, explaining each stage."""
     lane: Any = x
-    precision = 0  # of the lane, 0 for an integer
+    precision = 32 if isinstance(x, Fraction) else 0  # of the lane, 0 for an integer
     for stage in stages:
         kind = stage.stage
         exact: Fraction | None = None

@@ -160,6 +160,17 @@ def moved(t: Twin, output: int, index: Index) -> Number:
     return fill if source < 0 else elements[source]
 
 
+def judge_of(kind: str, recipe: str) -> Judge | None:
+    """The twin of a recipe; data movements and ``dequantized`` have one for all operators."""
+    if recipe == "move":
+        return moved
+    if recipe == "dequantized" and (kind, recipe) not in TWINS:
+        from qinterp.twin._dequantized import dequantized
+
+        return dequantized
+    return TWINS.get((kind, recipe))
+
+
 def compute(
     judge: Judge, call: Call, values: Sequence[Array | None], cache: Mapping[str, Any] | None = None
 ) -> list[Array]:

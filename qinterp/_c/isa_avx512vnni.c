@@ -1,0 +1,366 @@
+/* AVX512 with VNNI: 16 channels a vector, blocks of 64. */
+#include "packed.h"
+
+#if QI_X86
+#include <immintrin.h>
+#include <string.h>
+
+#define TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE int load_step(const uint8_t *at)
+{
+    int step;
+    memcpy(&step, at, sizeof step);
+    return step;
+}
+
+INLINE __m512i multiply_add(__m512i sum, __m512i rows, __m512i weights, const int bytes)
+{
+    return bytes ? _mm512_dpbusd_epi32(sum, rows, weights) : _mm512_dpwssd_epi32(sum, rows, weights);
+}
+
+/* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
+
+INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *weights, int steps, const int32_t *bias,
+                       int32_t *tile, ptrdiff_t tile_stride, const int count, const int vectors, const int bytes)
+{
+    __m512i sum[12][4], w[4];
+    int r, v, s;
+    UNROLL for (r = 0; r < count; r++)
+        UNROLL for (v = 0; v < vectors; v++) sum[r][v] = _mm512_loadu_si512(bias + 16 * v);
+    for (s = 0; s < steps; s++) {
+        UNROLL for (v = 0; v < vectors; v++) w[v] = _mm512_loadu_si512(weights + s * vectors + v);
+        UNROLL for (r = 0; r < count; r++) {
+            const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
+            UNROLL for (v = 0; v < vectors; v++) sum[r][v] = multiply_add(sum[r][v], x, w[v], bytes);
+        }
+    }
+    UNROLL for (r = 0; r < count; r++)
+        UNROLL for (v = 0; v < vectors; v++) _mm512_storeu_si512(tile + r * tile_stride + 16 * v, sum[r][v]);
+}
+
+/* Rows in sixes or twelves, as many as registers hold; a last single one alone. */
+#define ROWS_OF_VECTORS(rows_at_once, vectors, bytes)                                                              \
+    for (r = 0; r < count; r += rows_at_once) {                                                                    \
+        if (count - r == 1)                                                                                        \
+            gemm_block(rows + r * row_bytes, row_bytes, weights, steps, bias, tile + r * tile_stride, tile_stride, \
+                       1, vectors, bytes);                                                                         \
+        else                                                                                                       \
+            gemm_block(rows + r * row_bytes, row_bytes, weights, steps, bias, tile + r * tile_stride, tile_stride, \
+                       rows_at_once, vectors, bytes);                                                              \
+    }                                                                                                              \
+    break;
+
+INLINE void gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps, int vectors,
+                 const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride, const int bytes)
+{
+    int r;
+    switch (vectors) {
+    case 4: ROWS_OF_VECTORS(6, 4, bytes)
+    case 3: ROWS_OF_VECTORS(6, 3, bytes)
+    case 2: ROWS_OF_VECTORS(12, 2, bytes)
+    default: ROWS_OF_VECTORS(12, 1, bytes)
+    }
+}
+
+TARGET static void gemm_bytes(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                              int vectors, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride)
+{
+    gemm(rows, row_bytes, count, weights, steps, vectors, bias, tile, tile_stride, 1);
+}
+
+TARGET static void gemm_words(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                              int vectors, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride)
+{
+    gemm(rows, row_bytes, count, weights, steps, vectors, bias, tile, tile_stride, 0);
+}
+
+/* ---- depthwise: pairs of taps interleaved; weights: (pairs, 2 halves, 4, 4 channels, 2 taps) ---- */
+
+enum { LANES = 32 };
+
+INLINE __m512i load_channels(const uint8_t *at, __mmask32 mask, const int x_type)
+{
+    if (x_type == QI_I16) return _mm512_maskz_loadu_epi16(mask, at);
+    if (x_type == QI_I8) return _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, at));
+    return _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, at));
+}
+
+INLINE void depthwise_block(const uint8_t *const *taps, int count, ptrdiff_t offset, __mmask32 mask,
+                            const int16_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
+                            const int pixels, const int x_type)
+{
+    const __m512i first = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), second = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    const __m512i bias0 = _mm512_loadu_si512(bias), bias1 = _mm512_loadu_si512(bias + 16);
+    __m512i low[4], high[4];
+    int p, t;
+    UNROLL for (p = 0; p < pixels; p++) low[p] = high[p] = _mm512_setzero_si512();
+    for (t = 0; t < count; t += 2) {
+        const __m512i w_low = _mm512_loadu_si512(weights + t * LANES), w_high = _mm512_loadu_si512(weights + (t + 1) * LANES);
+        UNROLL for (p = 0; p < pixels; p++) {
+            const __m512i x0 = load_channels(taps[p * count + t] + offset, mask, x_type);
+            const __m512i x1 = load_channels(taps[p * count + t + 1] + offset, mask, x_type);
+            low[p] = _mm512_dpwssd_epi32(low[p], _mm512_unpacklo_epi16(x0, x1), w_low);
+            high[p] = _mm512_dpwssd_epi32(high[p], _mm512_unpackhi_epi16(x0, x1), w_high);
+        }
+    }
+    UNROLL for (p = 0; p < pixels; p++) {
+        int32_t *to = tile + p * tile_stride;
+        _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_permutex2var_epi64(low[p], first, high[p]), bias0));
+        _mm512_storeu_si512(to + 16, _mm512_add_epi32(_mm512_permutex2var_epi64(low[p], second, high[p]), bias1));
+    }
+}
+
+INLINE void depthwise_pixels(const uint8_t *const *taps, int count, int pixels, ptrdiff_t offset, __mmask32 mask,
+                             const int16_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
+                             const int x_type)
+{
+    int p = 0;
+    for (; p + 4 <= pixels; p += 4)
+        depthwise_block(taps + p * count, count, offset, mask, weights, bias, tile + p * tile_stride, tile_stride, 4, x_type);
+    for (; p < pixels; p++)
+        depthwise_block(taps + p * count, count, offset, mask, weights, bias, tile + p * tile_stride, tile_stride, 1, x_type);
+}
+
+TARGET static void depthwise(const uint8_t *const *taps, int count, int pixels, ptrdiff_t offset, int x_type, int channels,
+                             const uint8_t *limit, const int16_t *weights, const int32_t *bias, int32_t *tile,
+                             ptrdiff_t tile_stride)
+{
+    const __mmask32 mask = 0xffffffffu >> (LANES - channels);
+    (void)limit; /* masked loads touch nothing else */
+    switch (x_type) {
+    case QI_I8: depthwise_pixels(taps, count, pixels, offset, mask, weights, bias, tile, tile_stride, QI_I8); break;
+    case QI_U8: depthwise_pixels(taps, count, pixels, offset, mask, weights, bias, tile, tile_stride, QI_U8); break;
+    default: depthwise_pixels(taps, count, pixels, offset, mask, weights, bias, tile, tile_stride, QI_I16); break;
+    }
+}
+
+/* ---- requantization ---- */
+
+INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16 mask)
+{
+    if (out_type == QI_I16)
+        _mm256_mask_storeu_epi16((int16_t *)out + at, mask, _mm512_cvtepi32_epi16(y));
+    else
+        _mm_mask_storeu_epi8((int8_t *)out + at, mask, _mm512_cvtepi32_epi8(y));
+}
+
+INLINE __m512i even_of(const int64_t *at)
+{
+    return _mm512_permutex2var_epi64(_mm512_loadu_si512(at), _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0),
+                                     _mm512_loadu_si512(at + 8));
+}
+
+INLINE __m512i odd_of(const int64_t *at)
+{
+    return _mm512_permutex2var_epi64(_mm512_loadu_si512(at), _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1),
+                                     _mm512_loadu_si512(at + 8));
+}
+
+INLINE __m512i round_product(__m512i product, __m512i above, __m512i below, __m512i shift)
+{
+    const __m512i term = _mm512_mask_mov_epi64(above, _mm512_movepi64_mask(product), below);
+    return _mm512_srav_epi64(_mm512_add_epi64(product, term), shift);
+}
+
+INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, int c, __mmask16 mask,
+                          const qi_requantizer *with, void *out, int out_type, ptrdiff_t at, ptrdiff_t out_stride)
+{
+    const __m512i left = _mm512_loadu_si512(with->left + c), multiplier = _mm512_loadu_si512(with->multiplier + c);
+    const __m512i odd_multiplier = _mm512_srli_epi64(multiplier, 32);
+    const __m512i above0 = even_of(with->above + c), above1 = odd_of(with->above + c);
+    const __m512i below0 = even_of(with->below + c), below1 = odd_of(with->below + c);
+    const __m512i shift0 = even_of(with->shift + c), shift1 = odd_of(with->shift + c);
+    const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
+    const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
+    int r;
+    for (r = 0; r < rows; r++) {
+        const __m512i x = _mm512_sllv_epi32(_mm512_maskz_loadu_epi32(mask, tile + r * tile_stride), left);
+        const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
+        const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1, shift1);
+        __m512i y = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));
+        y = _mm512_min_epi32(_mm512_max_epi32(_mm512_add_epi32(y, zero_point), least), most);
+        store_16(y, out, out_type, at + r * out_stride, mask);
+    }
+}
+
+INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int c, __mmask16 mask,
+                       const qi_requantizer *with, void *out, int out_type, ptrdiff_t at, ptrdiff_t out_stride)
+{
+    const __m512 scale = _mm512_loadu_ps(with->scale32 + c);
+    const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
+    const __m512 least = _mm512_set1_ps((float)(with->low - with->zero_point)); /* an integer: as clamping afterwards */
+    const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
+    int r;
+    for (r = 0; r < rows; r++) {
+        __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, tile + r * tile_stride)), scale);
+        v = _mm512_max_ps(_mm512_min_ps(v, most), least);
+        store_16(_mm512_add_epi32(_mm512_cvtps_epi32(v), zero_point), out, out_type, at + r * out_stride, mask);
+    }
+}
+
+INLINE __m256i round_away(__m256i x, __m512d scale, __m512d least, __m512d most)
+{
+    /* the largest double below 1/2: the sum never rounds up to the next integer unless the fraction is 1/2 or more */
+    const __m512d almost_half = _mm512_set1_pd(0.49999999999999994), sign = _mm512_set1_pd(-0.0);
+    __m512d v = _mm512_mul_pd(_mm512_cvtepi32_pd(x), scale);
+    v = _mm512_max_pd(_mm512_min_pd(v, most), least);
+    return _mm512_cvttpd_epi32(_mm512_add_pd(v, _mm512_or_pd(almost_half, _mm512_and_pd(v, sign))));
+}
+
+INLINE void by_float64(const int32_t *tile, ptrdiff_t tile_stride, int rows, int c, __mmask16 mask,
+                       const qi_requantizer *with, void *out, int out_type, ptrdiff_t at, ptrdiff_t out_stride)
+{
+    const __m512d scale0 = _mm512_loadu_pd(with->scale64 + c), scale1 = _mm512_loadu_pd(with->scale64 + c + 8);
+    const __m512d most = _mm512_set1_pd(with->high - with->zero_point), least = _mm512_set1_pd(with->low - with->zero_point);
+    const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
+    int r;
+    for (r = 0; r < rows; r++) {
+        const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + r * tile_stride);
+        const __m256i y0 = round_away(_mm512_castsi512_si256(x), scale0, least, most);
+        const __m256i y1 = round_away(_mm512_extracti64x4_epi64(x, 1), scale1, least, most);
+        const __m512i y = _mm512_inserti64x4(_mm512_castsi256_si512(y0), y1, 1);
+        store_16(_mm512_add_epi32(y, zero_point), out, out_type, at + r * out_stride, mask);
+    }
+}
+
+TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                              const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride)
+{
+    int c;
+    for (c = 0; c < channels; c += 16) {
+        const __mmask16 mask = (__mmask16)(channels - c < 16 ? 0xffff >> (16 - (channels - c)) : 0xffff);
+        switch (with->kind) {
+        case QI_MULTIPLIER:
+            by_multiplier(tile + c, tile_stride, rows, first + c, mask, with, out, out_type, c, out_stride);
+            break;
+        case QI_FLOAT32:
+            by_float32(tile + c, tile_stride, rows, first + c, mask, with, out, out_type, c, out_stride);
+            break;
+        default: by_float64(tile + c, tile_stride, rows, first + c, mask, with, out, out_type, c, out_stride); break;
+        }
+    }
+}
+
+/* ---- saturating accumulation; rows of which only `count` may be looked at, for the sake of the flag ---- */
+
+INLINE __m512i bounded(__m512i x, __m512i low, __m512i high) { return _mm512_min_epi32(_mm512_max_epi32(x, low), high); }
+
+INLINE __m512i add_saturating(__m512i sum, __m512i term, __m512i low, __m512i high, __m512i *changed)
+{
+    const __m512i next = _mm512_add_epi32(sum, term), kept = bounded(next, low, high);
+    *changed = _mm512_or_si512(*changed, _mm512_xor_si512(next, kept));
+    return kept;
+}
+
+/* Weights: (steps, 16 channels, 2). */
+INLINE void wide_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *weights, int steps, const int32_t *start,
+                       qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, __m512i *changed, const int count)
+{
+    const __m512i low = _mm512_set1_epi32(limits.low), high = _mm512_set1_epi32(limits.high);
+    const __m512i even = _mm512_set1_epi32(0xffff), odd = _mm512_slli_epi32(even, 16);
+    __m512i sum[4];
+    int r, s;
+    UNROLL for (r = 0; r < count; r++) sum[r] = _mm512_loadu_si512(start);
+    for (s = 0; s < steps; s++) {
+        const __m512i w = _mm512_loadu_si512(weights + s);
+        UNROLL for (r = 0; r < count; r++) {
+            const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
+            sum[r] = add_saturating(sum[r], _mm512_madd_epi16(_mm512_and_si512(x, even), w), low, high, changed);
+            sum[r] = add_saturating(sum[r], _mm512_madd_epi16(_mm512_and_si512(x, odd), w), low, high, changed);
+        }
+    }
+    UNROLL for (r = 0; r < count; r++) _mm512_storeu_si512(tile + r * tile_stride, sum[r]);
+}
+
+INLINE void pairs_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *weights, int steps, const int32_t *start,
+                        qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, __m512i *changed, const int count,
+                        const int wraps)
+{
+    const __m512i low = _mm512_set1_epi32(limits.low), high = _mm512_set1_epi32(limits.high);
+    const __m512i pair_low = _mm512_set1_epi32(limits.pair_low), pair_high = _mm512_set1_epi32(limits.pair_high);
+    __m512i sum[4];
+    int r, s;
+    UNROLL for (r = 0; r < count; r++) sum[r] = _mm512_loadu_si512(start);
+    for (s = 0; s < steps; s++) {
+        const __m512i w = _mm512_loadu_si512(weights + s);
+        UNROLL for (r = 0; r < count; r++) {
+            const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
+            const __m512i exact = _mm512_madd_epi16(x, w), pair = bounded(exact, pair_low, pair_high);
+            *changed = _mm512_or_si512(*changed, _mm512_xor_si512(exact, pair));
+            sum[r] = wraps ? _mm512_add_epi32(sum[r], pair) : add_saturating(sum[r], pair, low, high, changed);
+        }
+    }
+    UNROLL for (r = 0; r < count; r++) _mm512_storeu_si512(tile + r * tile_stride, sum[r]);
+}
+
+/* Weights: (depth, 32 channels) int16. */
+INLINE void narrow_block(const uint8_t *rows, ptrdiff_t row_bytes, const int16_t *weights, int depth, const int32_t *start,
+                         qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, __m512i *changed, const int count,
+                         const int full)
+{
+    const __m512i low = _mm512_set1_epi16((int16_t)limits.low), high = _mm512_set1_epi16((int16_t)limits.high);
+    __m512i sum[4];
+    int r, k;
+    UNROLL for (r = 0; r < count; r++)
+        sum[r] = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi32_epi16(_mm512_loadu_si512(start))),
+                                    _mm512_cvtepi32_epi16(_mm512_loadu_si512(start + 16)), 1);
+    for (k = 0; k < depth; k++) {
+        const __m512i w = _mm512_loadu_si512(weights + k * 32);
+        UNROLL for (r = 0; r < count; r++) {
+            const __m512i x = _mm512_set1_epi16(((const int16_t *)(rows + r * row_bytes))[k]);
+            const __m512i product = _mm512_mullo_epi16(x, w), next = _mm512_add_epi16(sum[r], product);
+            __m512i kept = _mm512_adds_epi16(sum[r], product);
+            if (!full) kept = _mm512_min_epi16(_mm512_max_epi16(kept, low), high);
+            *changed = _mm512_or_si512(*changed, _mm512_xor_si512(next, kept));
+            sum[r] = kept;
+        }
+    }
+    UNROLL for (r = 0; r < count; r++) {
+        _mm512_storeu_si512(tile + r * tile_stride, _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sum[r])));
+        _mm512_storeu_si512(tile + r * tile_stride + 16, _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sum[r], 1)));
+    }
+}
+
+/* Rows in fours, the rest one by one. */
+#define ORDERED_ROWS(block, ...)                                                                                      \
+    __m512i changed = _mm512_setzero_si512();                                                                         \
+    int r = 0;                                                                                                        \
+    for (; r + 4 <= count; r += 4)                                                                                    \
+        block(rows + r * row_bytes, row_bytes, weights, steps, start, limits, tile + r * tile_stride, tile_stride,    \
+              &changed, 4 __VA_ARGS__);                                                                               \
+    for (; r < count; r++)                                                                                            \
+        block(rows + r * row_bytes, row_bytes, weights, steps, start, limits, tile + r * tile_stride, tile_stride,    \
+              &changed, 1 __VA_ARGS__);                                                                               \
+    *overflowed |= _mm512_test_epi32_mask(changed, changed) != 0;
+
+TARGET static void wide(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                        const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, int *overflowed)
+{
+    ORDERED_ROWS(wide_block)
+}
+
+TARGET static void pairs(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                         const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, int *overflowed)
+{
+    if (limits.low == INT32_MIN) {
+        ORDERED_ROWS(pairs_block, , 1)
+    } else {
+        ORDERED_ROWS(pairs_block, , 0)
+    }
+}
+
+TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                          const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride, int *overflowed)
+{
+    if (limits.low == INT16_MIN) {
+        ORDERED_ROWS(narrow_block, , 1)
+    } else {
+        ORDERED_ROWS(narrow_block, , 0)
+    }
+}
+
+const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow};
+#endif

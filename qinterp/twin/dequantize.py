@@ -1,0 +1,22 @@
+"""Twin of dequantize."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from qinterp.twin._arithmetic import float_of
+from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
+
+
+@twin("dequantize", "dequantize")
+def dequantize(t: Twin, output: int, index: Index) -> float:
+    """One real number."""
+    x = t.at("input", index)
+    tensor = t.call["input"]
+    if tensor.dtype == "float16":
+        return float(x)
+    axis = tensor.quantization.axis if tensor.quantization else None
+    channel = index[axis] if axis is not None else 0
+    exact = scale(tensor, channel) * (int(x) - zero_point(tensor, channel))
+    t.say("scale * (code - zero point)", float(exact))
+    return float(float_of(Fraction(exact), 32))

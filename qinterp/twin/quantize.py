@@ -1,0 +1,62 @@
+"""Twin of quantize."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from qinterp.twin._arithmetic import (
+    Factor,
+    effective,
+    fitted,
+    float_of,
+    quantized,
+    run_stages,
+    storage,
+)
+from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
+
+
+@twin("quantize", "from_float")
+def from_float(t: Twin, output: int, index: Index) -> int:
+    """One float as a code."""
+    out = t.call.output
+    axis = out.quantization.axis if out.quantization else None
+    channel = index[axis] if axis is not None else 0
+    by = scale(out, channel)
+    if t.params.inverse:
+        by = float_of(1 / by, 32)
+    x = t.at("input", index)
+    t.say("input", x)
+    if not math.isfinite(x):
+        # beyond every code: 2**200 has the same fate as infinity, and NaN that of a number too large
+        x = math.copysign(2.0**200, x)
+    return run_stages(
+        t, t.params.stages, _lane(x), Factor(by), zero_point(out, channel), storage(out)
+    )
+
+
+def _lane(x: float) -> int:
+    """The stages start from a number of any kind."""
+    value: object = Fraction(x)
+    return value  # type: ignore[return-value]
+
+
+@twin("quantize", "requantize")
+def requantize(t: Twin, output: int, index: Index) -> int:
+    """One code on the output's grid."""
+    out = t.call.output
+    value = fitted(t.code("input", index), 32, "wrap")
+    t.say("accumulator", value)
+    by = t.shared("factor", lambda: effective(t, scale(t.call["input"]), Fraction(1), scale(out)))
+    return run_stages(t, t.policy.requantize, value, by, zero_point(out), storage(out))
+
+
+@twin("quantize", "real")
+def real(t: Twin, output: int, index: Index) -> int:
+    """One float as a code."""
+    x = t.at("input", index)
+    low, high = storage(t.call.output)
+    if math.isinf(x):
+        return high if x > 0 else low
+    return quantized(t, Fraction(x))

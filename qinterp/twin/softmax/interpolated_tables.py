@@ -1,0 +1,67 @@
+"""Twin of the 16-bit softmax."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from qinterp.numerics.elementary import exp, nearest_float
+from qinterp.twin._arithmetic import Factor, factor, float_of, rounded, run_stages
+from qinterp.twin._fixed_point import zeros
+from qinterp.twin._tables import entry, interpolated
+from qinterp.twin._twin import Index, Twin, scale, twin
+from qinterp.twin.softmax.gemmlowp import row
+
+_GRIDS = {"exp": (Fraction(10.0 / 65535), 32767), "reciprocal": (Fraction(1.0 / 65535), -32768)}
+_UNIT = (Fraction(2.0 / 65535), 0)
+
+
+@twin("softmax", "interpolated_tables")
+def interpolated_tables(t: Twin, output: int, index: Index) -> int:
+    """One probability."""
+    most, total, inverse = t.shared(("row", index[:-1]), lambda: _row(t, index[:-1]))
+    term = _term(t, int(t.at("input", index)) - most)
+    t.say("exponential", term, text="Q0.15")
+    t.say("accumulator", total, text="the sum of exponentials")
+    t.say("reciprocal", inverse, text="Q0.15, of the sum scaled to 1 .. 2")
+    exact = Fraction(term * inverse, 2 ** (31 - zeros(total)))
+    value = rounded(exact, "ties_toward_positive")
+    t.say("product", value, exact)
+    return min(max(value, 0), 32767)
+
+
+def _row(t: Twin, where: Index) -> tuple[int, int, int]:
+    codes = row(t, (*where, 0))
+    most = max(codes)
+    total = sum(_term(t, code - most) for code in codes)
+    one_to_two = Fraction(total * 2 ** (zeros(total) - 1), 2**14)
+    code = rounded(one_to_two, "ties_toward_positive") - 65536 - 32768
+    return most, total, _table(t, "reciprocal", min(max(code, -32768), 32767))
+
+
+def _term(t: Twin, difference: int) -> int:
+    def make() -> int:
+        by = t.shared("factor", lambda: _factor(t))
+        quiet = Twin(t.call, t.values, t.cache)
+        code = run_stages(quiet, t.params.rescale, difference, by, 32767)
+        return _table(t, "exp", code)
+
+    made: int = t.shared(("term", difference), make)
+    return made
+
+
+def _factor(t: Twin) -> Factor:
+    product = float_of(scale(t.call["input"]) * Fraction(t.call.attributes["beta"]), 32)
+    return factor(float_of(product / Fraction(10.0 / 65535.0), 64), t.policy.multiplier)
+
+
+def _table(t: Twin, name: str, code: int) -> int:
+    def function(x: Fraction) -> Fraction:
+        if name == "exp":
+            return Fraction(nearest_float(exp(x, 40), 64))
+        return float_of(1 / float_of(1 + x, 64), 64)
+
+    def entries(i: int) -> int:
+        made: int = t.shared((name, i), lambda: entry(function, _GRIDS[name], _UNIT, i, 64))
+        return made
+
+    return interpolated(entries, code)
