@@ -62,6 +62,13 @@ cdef extern from "_c/codes.h" nogil:
         CLAMP "QI_CLAMP"
         CLAMP_FLOAT "QI_CLAMP_FLOAT"
 
+    cpdef enum Fused "qi_fused":
+        DR "QI_FUSED_DR"
+        DU "QI_FUSED_DU"
+        SR "QI_FUSED_SR"
+        FLOAT32 "QI_FUSED_FLOAT32"
+        FLOAT64 "QI_FUSED_FLOAT64"
+
     enum ElementType "qi_type":
         I8 "QI_I8"
         U8 "QI_U8"
@@ -101,6 +108,86 @@ cdef extern from "_c/stages.h" nogil:
     int qi_run_stages(
         const int64_t *program, int stages, const void *x, int x_type, size_t rows, size_t channels,
         const qi_parameters *parameters, void *out, int out_type,
+    )
+
+cdef extern from "_c/packed.h" nogil:
+    int QI_MULTIPLIER, QI_FLOAT32, QI_FLOAT64
+    int QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS
+
+    ctypedef struct qi_requantizer:
+        int kind
+        int32_t zero_point, low, high
+        const int32_t *left
+        const int32_t *multiplier
+        const int64_t *above
+        const int64_t *below
+        const int64_t *shift
+        const float *scale32
+        const double *scale64
+
+    ctypedef struct qi_limits:
+        int32_t low, high, pair_low, pair_high
+
+    ctypedef void qi_gemm
+    ctypedef void qi_depthwise
+    ctypedef void qi_ordered_gemm
+    ctypedef void qi_requantize_tile "qi_requantize"(
+        const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels, const qi_requantizer *with_, void *out,
+        int out_type, ptrdiff_t out_stride,
+    )
+
+    ctypedef struct qi_isa:
+        const char *name
+        int block, lanes, narrow_lanes
+        qi_gemm *bytes
+        qi_gemm *words
+        qi_requantize_tile *requantize
+        qi_ordered_gemm *wide
+        qi_ordered_gemm *pairs
+        qi_ordered_gemm *narrow
+
+    const qi_isa *const *qi_available_isas()
+
+    ctypedef struct qi_conv:
+        const qi_isa *isa
+        int x_type, conversion
+        int32_t x_zero_point
+        ptrdiff_t height, width, channels, out_height, out_width, out_channels, kernel_height, kernel_width, groups
+        const int32_t *rows
+        const int32_t *columns
+        const uint8_t *contiguous
+        int direct
+        ptrdiff_t row_bytes
+        int step_bytes, segments
+        const int32_t *segment_steps
+        const uint8_t *weights
+        const int32_t *bias
+        const int64_t *wide_bias
+        qi_ordered_gemm *ordered
+        int ordered_block, subtract
+        qi_limits limits
+        const int32_t *order
+        const int64_t *correction
+        const int64_t *last_bias
+        int bits, overflow, each_step
+
+    ctypedef struct qi_depthwise_conv:
+        const qi_isa *isa
+        int x_type
+        ptrdiff_t height, width, channels, out_height, out_width, multiplier, kernel_height, kernel_width
+        const int32_t *rows
+        const int32_t *columns
+        const uint8_t *padding
+        const int16_t *weights
+        const int32_t *bias
+
+    int qi_run_conv(
+        const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,
+        const qi_requantizer *with_, void *out, int out_type,
+    )
+    int qi_run_depthwise(
+        const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, const qi_requantizer *with_,
+        void *out, int out_type,
     )
 
 # The order and the widths in which one output is accumulated; see conv_2d in _kernels.pyi.

@@ -84,6 +84,20 @@ class Opcode(IntEnum):
     CLAMP = 12               # ()                                to [lo, hi]
     CLAMP_FLOAT = 13         # (low, high)                       each 0 or 1: to lo - zero_point, hi - zero_point
 
+class Fused(IntEnum):
+    """Requantizations that a Requantizer does in one go, each equal to the stage program beside it.
+
+    ROUND's width does not matter where it saturates and the clamp follows.
+    """
+
+    DR = 0       # SHIFT_LEFT(LEFT, 32, WRAP), MULTIPLY_HIGH(32, TIES_TOWARD_POSITIVE), SHIFT_RIGHT(RIGHT, TIES_TO_AWAY),
+                 # ADD_ZERO_POINT(32, WRAP), CLAMP
+    DU = 1       # the same, SHIFT_RIGHT(RIGHT, TIES_TOWARD_POSITIVE)
+    SR = 2       # MULTIPLY(64), SHIFT_RIGHT(TOTAL 31, TIES_TOWARD_POSITIVE), ADD_ZERO_POINT(32, WRAP), CLAMP
+    FLOAT32 = 3  # TO_FLOAT(32), SCALE(32), CLAMP_FLOAT(0, 1), ROUND(TIES_TO_EVEN, 32, INDEFINITE or SATURATE),
+                 # ADD_ZERO_POINT(64), CLAMP
+    FLOAT64 = 4  # TO_FLOAT(64), SCALE(64), ROUND(TIES_TO_AWAY, SATURATE), ADD_ZERO_POINT(64), CLAMP
+
 def conv_2d(
     x: _Array,
     w: _Array,
@@ -261,3 +275,140 @@ def round_shift(x: _Array, amount: int | _Array, rounding: int) -> NDArray[np.in
 
 def fit(x: _Array, bits: int, overflow: int) -> NDArray[np.int64]:
     """x in a signed width of 1..64 bits: wrapped, saturated (also ERROR), or INDEFINITE."""
+
+# ---- packed forms ------------------------------------------------------------------------------------------------------
+
+def isa() -> str:
+    """Return the instruction set that packed forms take now: QINTERP_ISA when it is set, else the best there is."""
+
+def available_isas() -> tuple[str, ...]:
+    """Return the instruction sets of this machine, the best first: of "avx512vnni", "avx2", "portable"."""
+
+class Requantizer:
+    """One of the Fused requantizations, from int32 to int8, uint8 or int16, for any int32 value.
+
+    multiplier: 0 .. 2**31 - 1 and shift: -31 .. 30 (positive = left), or scale: finite; each one value or one a channel.
+    float32 scales are taken as float32. zero_point, lo and hi are within +-65535.
+
+    SR with a positive shift can leave 32 bits: it is refused (ValueError) unless ``accumulator_range``, the lowest and the
+    highest accumulator of each channel, excludes that.
+
+    Immutable; any number of threads may use one.
+    """
+
+    def __init__(
+        self,
+        kind: int,
+        channels: int,
+        multiplier: _Array | None,
+        shift: _Array | None,
+        scale: _Array | None,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        accumulator_range: tuple[_Array, _Array] | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+    @property
+    def isa(self) -> str: ...
+    def into(self, accumulators: _Array, out: _Array) -> None:
+        """Requantize int32 accumulators (..., channels) into ``out`` of the same shape; both C-contiguous."""
+
+class _Packed:
+    """A convolution or product packed once for one geometry; immutable, any number of threads may use one.
+
+    The accumulators are exact modulo 2**32 whatever the order of the sum, so they are those of any backend whose
+    accumulator wraps, or provably (see low and high) does not overflow; an ordered PackedConv excepted.
+    """
+
+    @property
+    def isa(self) -> str: ...
+    @property
+    def kernel(self) -> str:
+        """What runs: "bytes", "words", "depthwise", or "wide", "pairs", "narrow" for ordered accumulation."""
+    @property
+    def low(self) -> NDArray[np.int64]:
+        """The lowest exact accumulator of each output channel, over every x within x_range; high is the highest."""
+    @property
+    def high(self) -> NDArray[np.int64]: ...
+    def accumulate(self, x: _Array) -> tuple[_Array, bool]:
+        """Return the accumulators, int32 (int64 of a wide one), and whether an ordered one left its range."""
+    def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> bool:
+        """Write requantized outputs to ``out`` (int8, uint8 or int16); return what accumulate returns second.
+
+        The requantizer must have the output's channels and the same isa.
+        """
+
+class PackedConv(_Packed):
+    """conv_2d (or transpose_conv_2d) for inputs (batch, *x_shape), x_shape = (H, W, C), of one dtype.
+
+    w, bias, zero points and geometry as in conv_2d. x_range: the lowest and highest x that occur, the dtype's own if None.
+
+    wide: accumulators in 64 bits, exact; accumulate only.
+
+    ordered: an accumulator tuple whose order matters, done in the order of ``taps``. ValueError says that it is not among
+    those that run vectorized; conv_2d takes it then. Those are: saturating each step in at most 31 bits (SATURATE or
+    ERROR); pairs (group_size 2) saturated in at most 31 bits, the accumulator likewise or provably not overflowing.
+
+    Raises ValueError for operands that no packed form takes: weights minus zero point beyond int16.
+    """
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int],
+        x_dtype: Any,
+        w: _Array,
+        bias: _Array | None,
+        x_zero_point: int,
+        w_zero_point: _Array,
+        strides: _Pair,
+        dilations: _Pair,
+        padding: _Pair,
+        out_hw: _Pair,
+        groups: int = 1,
+        *,
+        transposed: bool = False,
+        x_range: _Pair | None = None,
+        wide: bool = False,
+        ordered: _Accumulator | None = None,
+        taps: _Array | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+
+class PackedDepthwise(_Packed):
+    """depthwise_conv_2d: w (KH, KW, OC), OC a multiple of C."""
+
+    def __init__(
+        self,
+        x_shape: tuple[int, int, int],
+        x_dtype: Any,
+        w: _Array,
+        bias: _Array | None,
+        x_zero_point: int,
+        w_zero_point: _Array,
+        strides: _Pair,
+        dilations: _Pair,
+        padding: _Pair,
+        out_hw: _Pair,
+        *,
+        x_range: _Pair | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+
+class PackedMatmul(_Packed):
+    """matmul: x (M, K), any M, by w (N, K)."""
+
+    def __init__(
+        self,
+        x_dtype: Any,
+        w: _Array,
+        bias: _Array | None,
+        x_zero_point: int,
+        w_zero_point: _Array,
+        *,
+        x_range: _Pair | None = None,
+        wide: bool = False,
+        ordered: _Accumulator | None = None,
+        order: _Array | None = None,
+        isa: str | None = None,
+    ) -> None: ...

@@ -4,7 +4,11 @@ The contract of every function is in ``_kernels.pyi``. A ``def`` function checks
 result and calls a loop that holds no Python object; what the numbers mean is the caller's business.
 """
 
+import os
+
 import numpy as np
+
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
 # ---- windows: which input position a tap reads -------------------------------------------------------------------------
 
@@ -442,3 +446,477 @@ def fit(x, bits, overflow):
         for i in range(values.shape[0]):
             results[i] = qi_fit(values[i], width, mode, &ignored)
     return out
+
+
+# ---- packed forms: instruction sets ------------------------------------------------------------------------------------
+
+
+def available_isas():
+    cdef const qi_isa *const *each = qi_available_isas()
+    names = []
+    while each[0] != NULL:
+        names.append(each[0].name.decode())
+        each += 1
+    return tuple(names)
+
+
+def isa():
+    return os.environ.get("QINTERP_ISA") or available_isas()[0]
+
+
+cdef const qi_isa *_find_isa(name) except NULL:
+    cdef const qi_isa *const *each = qi_available_isas()
+    wanted = name or isa()
+    while each[0] != NULL:
+        if each[0].name.decode() == wanted:
+            return each[0]
+        each += 1
+    raise ValueError(f"instruction set {wanted!r} is not available here; there are {', '.join(available_isas())}")
+
+
+available_isas()  # looks at the processor once, before any thread can ask
+
+
+def _aligned(shape, dtype):
+    """Return zeros, aligned to 64 bytes for whole-vector loads."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+cdef size_t _address(array) except? 0:
+    """The address of an array's first element; the caller keeps the array alive."""
+    return array.ctypes.data
+
+
+# ---- packed forms: requantization --------------------------------------------------------------------------------------
+
+
+cdef class Requantizer:
+    cdef qi_requantizer c
+    cdef const qi_isa *_isa
+    cdef object _arrays
+    cdef readonly Py_ssize_t channels
+
+    def __init__(
+        self, kind, channels, multiplier, shift, scale, zero_point, lo, hi, accumulator_range=None, isa=None,
+    ):
+        self._isa = _find_isa(isa)
+        self.channels = channels
+        if not -65535 <= lo <= hi <= 65535 or abs(zero_point) > 65535:
+            raise ValueError(f"zero point {zero_point} and bounds {lo}, {hi} must be within +-65535, lo <= hi")
+        self.c.zero_point, self.c.low, self.c.high = zero_point, lo, hi
+        if kind in (DR, DU, SR):
+            multiplier, shift = self._spread(multiplier, np.int64), self._spread(shift, np.int64)
+            if (multiplier < 0).any() or (multiplier >= 1 << 31).any() or (shift < -31).any() or (shift > 30).any():
+                raise ValueError("multipliers must be within 0 .. 2**31 - 1, shifts within -31 .. 30")
+            self._set_multiplier(kind, multiplier, shift, accumulator_range)
+        elif kind in (FLOAT32, FLOAT64):
+            self.c.kind = QI_FLOAT32 if kind == FLOAT32 else QI_FLOAT64
+            self._arrays = [self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)]
+            if not np.isfinite(self._arrays[0]).all():
+                raise ValueError("scales must be finite")
+            self.c.scale32 = <const float *>_address(self._arrays[0])
+            self.c.scale64 = <const double *>_address(self._arrays[0])
+        else:
+            raise ValueError(f"not a fused requantization: {kind}")
+
+    def _spread(self, values, dtype):
+        """Return one value a channel, with a vector's length of zeros behind."""
+        values = np.asarray(values, dtype)
+        if values.shape not in ((1,), (self.channels,)):
+            raise ValueError(f"parameters have shape {values.shape} for {self.channels} channels")
+        spread = np.zeros(self.channels + 32, dtype)
+        spread[: self.channels] = values
+        return spread
+
+    def _set_multiplier(self, kind, multiplier, shift, accumulator_range):
+        cdef int64_t half = 1 << 30
+        right = np.maximum(-shift, 0)
+        if kind == SR:
+            low, high = accumulator_range if accumulator_range is not None else (np.array([-1 << 31]), np.array([(1 << 31) - 1]))
+            low, high = (np.broadcast_to(end, self.channels) for end in (low, high))
+            for channel in np.flatnonzero(shift[: self.channels] > 0):
+                m, s = int(multiplier[channel]), int(shift[channel])
+                if any(abs((int(x[channel]) * m + (1 << 30 - s)) >> 31 - s) >= 1 << 31 for x in (low, high)):
+                    raise ValueError(f"channel {channel}: a shift of {s} to the left can leave 32 bits")
+            left, total = np.zeros_like(shift), 31 - shift
+            above = below = half >> shift.clip(0) << right
+        else:
+            left, total = np.maximum(shift, 0), 31 + right
+            above = below = half + np.where(right > 0, half << right, 0)
+            if kind == DR:
+                below = above - np.where(right > 0, 2 * half, 0)
+        self.c.kind = QI_MULTIPLIER
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total]
+        self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
+        self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
+        self.c.shift = <const int64_t *>_address(self._arrays[4])
+
+    @property
+    def isa(self):
+        return self._isa.name.decode()
+
+    cdef int _out_type(self, out) except -1:
+        cdef int out_type = _TYPES.get(out.dtype, F64)
+        if out_type > I16:
+            raise TypeError(f"out must be int8, uint8 or int16, not {out.dtype}")
+        if self.c.low < (-128, 0, -32768)[out_type] or self.c.high > (127, 255, 32767)[out_type]:
+            raise ValueError(f"bounds {self.c.low}, {self.c.high} do not fit {out.dtype}")
+        return out_type
+
+    def into(self, accumulators, out):
+        cdef int out_type = self._out_type(out)
+        cdef Py_ssize_t rows, first, count, channels = self.channels
+        cdef const int32_t *x
+        cdef uint8_t *y
+        cdef size_t row_bytes = channels * (2 if out_type == I16 else 1)
+        if accumulators.dtype != np.int32 or accumulators.shape != out.shape or out.shape[out.ndim - 1] != channels:
+            raise ValueError(
+                f"accumulators {accumulators.dtype} {accumulators.shape} must be int32, of the shape of out {out.shape}, "
+                f"and end with {channels} channels"
+            )
+        if not (accumulators.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):
+            raise ValueError("accumulators and out must be C-contiguous, out writeable")
+        if out.size == 0:
+            return
+        x, y = <const int32_t *>_address(accumulators), <uint8_t *>_address(out)
+        rows = out.size // channels
+        with nogil:
+            for first in range(0, rows, 256):
+                count = min(256, rows - first)
+                self._isa.requantize(
+                    x + first * channels, channels, <int>count, 0, <int>channels, &self.c, y + first * row_bytes, out_type,
+                    channels,
+                )
+
+
+# ---- packed forms: convolutions ----------------------------------------------------------------------------------------
+
+
+cdef class _Packed:
+    cdef qi_conv conv
+    cdef qi_depthwise_conv deep
+    cdef bint _is_wide, _starts_outside
+    cdef object _arrays, _x_dtype
+    cdef tuple _x_tail, _out_tail
+    cdef readonly object low, high
+    cdef readonly str isa, kernel
+
+    cdef Py_ssize_t _batch(self, x) except -1:
+        if x.dtype != self._x_dtype or x.shape[1:] != self._x_tail:
+            raise ValueError(f"x is {x.dtype} {x.shape}, packed for {self._x_dtype} (batch, {", ".join(map(str, self._x_tail))})")
+        return len(x)
+
+    cdef int _run(self, x, Py_ssize_t batch, target, const qi_requantizer *requantizer, int out_type) except -1:
+        cdef Py_buffer source, result
+        cdef int32_t *accumulators = NULL
+        cdef int64_t *wide = NULL
+        cdef void *out = NULL
+        cdef int status
+        PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(target, &result, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            try:
+                if requantizer != NULL:
+                    out = result.buf
+                elif self._is_wide:
+                    wide = <int64_t *>result.buf
+                else:
+                    accumulators = <int32_t *>result.buf
+                with nogil:
+                    if self.deep.isa != NULL:
+                        status = qi_run_depthwise(&self.deep, source.buf, batch, accumulators, requantizer, out, out_type)
+                    else:
+                        status = qi_run_conv(&self.conv, source.buf, batch, accumulators, wide, requantizer, out, out_type)
+            finally:
+                PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&source)
+        if status < 0:
+            raise MemoryError
+        return status or (self._starts_outside and batch > 0)
+
+    def accumulate(self, x):
+        cdef Py_ssize_t batch = self._batch(x)
+        out = np.empty((batch, *self._out_tail), np.int64 if self._is_wide else np.int32)
+        return out, bool(self._run(x, batch, out, NULL, 0))
+
+    def requantize_into(self, x, out, Requantizer requantizer not None):
+        cdef Py_ssize_t batch = self._batch(x)
+        cdef int out_type = requantizer._out_type(out)
+        if self._is_wide:
+            raise ValueError("64-bit accumulators cannot be requantized here: accumulate, then run_stages")
+        if out.shape != (batch, *self._out_tail) or requantizer.channels != out.shape[out.ndim - 1]:
+            raise ValueError(
+                f"out has shape {out.shape} and the requantizer {requantizer.channels} channels, "
+                f"the result has shape {(batch, *self._out_tail)}"
+            )
+        return bool(self._run(x, batch, out, &requantizer.c, out_type))
+
+    def _set_range(self, w, bias, x_zero_point, x_range):
+        """w (OC, K) is less its zero points. A padding tap adds nothing, which no range excludes."""
+        ends = np.array([x - x_zero_point for x in x_range])
+        products = w[:, :, None] * ends
+        self.low = bias + products.min(axis=2, initial=0).sum(axis=1)
+        self.high = bias + products.max(axis=2, initial=0).sum(axis=1)
+
+    def _pack(
+        self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, rows, columns, groups, x_range, wide, ordered, taps, isa,
+    ):
+        """w (OC, KH, KW, C / groups)."""
+        cdef qi_conv *conv = &self.conv
+        conv.isa = _find_isa(isa)
+        self.isa = conv.isa.name.decode()
+        self._x_dtype, x_range = _check_packed(x_dtype, x_zero_point, x_range)
+        w, bias, w_zero_point = _less_zero_point(w, bias, w_zero_point, w.shape[0])
+        _check_shapes(np.empty((0, *x_shape), np.int8), w, bias, groups)
+        flat = w.reshape(len(w), -1)
+        self._set_range(flat, bias, x_zero_point, x_range)
+        conv.x_type = _TYPES[self._x_dtype]
+        conv.x_zero_point = x_zero_point
+        conv.height, conv.width, conv.channels = x_shape
+        conv.out_height, conv.out_width, conv.out_channels = len(rows), len(columns), len(w)
+        conv.kernel_height, conv.kernel_width, conv.groups = w.shape[1], w.shape[2], groups
+        consecutive = (columns[:, :1] >= 0).all(axis=1) & (np.diff(columns, axis=1) == 1).all(axis=1)
+        consecutive = consecutive.astype(np.uint8)
+        inside = [np.arange(size, dtype=np.int32)[:, None] for size in x_shape[:2]]
+        conv.direct = groups == 1 and np.array_equal(rows, inside[0]) and np.array_equal(columns, inside[1])
+        conv.rows, conv.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
+        conv.contiguous = <const uint8_t *>_address(consecutive)
+        self._arrays = [rows, columns, consecutive]
+        if ordered is None:
+            self._pack_unordered(flat, bias, x_zero_point, wide)
+        else:
+            self._pack_ordered(flat, w.shape[1:], bias, x_zero_point, w_zero_point, x_range, _policy(ordered), taps)
+
+    def _pack_unordered(self, w, bias, x_zero_point, wide):
+        cdef qi_conv *conv = &self.conv
+        cdef bint bytes_fit = w.min(initial=0) >= -128 and w.max(initial=0) <= 127
+        flip, in_type = 0, w.dtype
+        if conv.isa.bytes != NULL and conv.x_type != I16 and bytes_fit and not wide:
+            self.kernel, operand, per_step = "bytes", np.int8, 4
+            conv.conversion, flip = (QI_FLIP_BYTES, 128) if conv.x_type == I8 else (QI_COPY_BYTES, 0)
+        else:
+            self.kernel, operand, per_step = "words", np.int16, 2
+            conv.conversion = _words_of(conv.x_type)
+        steps = -(-w.shape[1] // per_step)
+        segments = [steps]
+        self._is_wide = wide
+        sums = w.sum(axis=1)
+        if wide:  # parts of the depth whose sums fit 32 bits
+            largest = 1 << (15 if conv.x_type == I16 else 8)
+            segment = ((1 << 31) - 1) // (2 * largest * max(int(np.abs(w).max(initial=0)), 1))
+            if segment == 0:
+                raise ValueError("one product of these operands does not fit 32 bits")
+            segments = [min(segment, steps - start) for start in range(0, steps, segment)] or [0]
+            wide_bias = np.ascontiguousarray(bias - x_zero_point * sums)
+            self._arrays.append(wide_bias)
+            conv.wide_bias = <const int64_t *>_address(wide_bias)
+            start = np.zeros(len(w), np.int64)
+        else:
+            start = bias - (x_zero_point + flip) * sums
+        conv.step_bytes, conv.row_bytes = 4, _row_bytes(steps)
+        self._store_weights(w.astype(operand), per_step, segments, conv.isa.block, start)
+
+    def _store_weights(self, w, per_step, segments, block, start):
+        """Weights in blocks of channels, each block's steps in turn; of a narrow convolution a step is one int16."""
+        cdef qi_conv *conv = &self.conv
+        cdef bint narrow = self.kernel == "narrow", transpose = self.isa != "portable"
+        groups, depth = conv.groups, sum(segments)
+        channels = len(w) // groups
+        padded = -(-channels // (16 if self.conv.ordered == NULL else block)) * (16 if self.conv.ordered == NULL else block)
+        operands = np.zeros((groups, padded, depth * per_step), w.dtype)
+        operands[:, :channels, : w.shape[1]] = w.reshape(groups, channels, -1)
+        operands = operands if narrow else operands.view(np.int32)
+        weights = _aligned(operands.size, operands.dtype)
+        at = first = 0
+        for steps in segments:
+            for g in range(groups):
+                for c in range(0, padded, block):
+                    part = operands[g, c : c + block, first : first + steps]
+                    if narrow or transpose:
+                        part = part.T
+                    weights[at : at + part.size].reshape(part.shape)[...] = part
+                    at += part.size
+            first += steps
+        bias = np.zeros((groups, padded), np.int32)
+        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
+        segment_steps = np.array(segments, np.int32)
+        conv.segments, conv.segment_steps = len(segments), <const int32_t *>_address(segment_steps)
+        conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
+        self._arrays += [segment_steps, weights, bias]
+
+    def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, Policy p, taps):
+        cdef qi_conv *conv = &self.conv
+        cdef int start_outside = 0
+        if w.shape[1] == 0:
+            raise ValueError("nothing to accumulate")
+        limit, each_step = 1 << p.bits - 1, p.check == EACH_STEP
+        saturates, pads = p.overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        subtract = x_zero_point if p.operands == ZERO_POINT_SUBTRACTED else 0
+        pad = 0 if p.padding == ZERO else x_zero_point
+        sums = w.sum(axis=1)
+        correction = np.zeros(len(w), np.int64)
+        if p.operands == RAW:
+            if w_zero_point.any():
+                raise ValueError("raw operands with weight zero points are not accumulated in order here")
+            if p.padding == SKIP and pads and x_zero_point != 0:
+                raise ValueError("raw operands with skipped padding are not accumulated in order here")
+            correction -= x_zero_point * sums
+        xs = [x - subtract for x in (*x_range, pad)]
+        largest_x, largest_w = max(abs(x) for x in xs), max(int(np.abs(w).max()), 1)
+        product = largest_x * largest_w
+        first = bias if p.bias == FIRST and each_step else np.zeros_like(bias)
+        last = bias - first
+        if largest_x > 32767:
+            raise ValueError("operands do not fit 16 bits")
+        if p.group_size == 0:
+            if not (each_step and saturates) or product + limit >= 1 << 31:
+                raise ValueError("only saturation of at most 31 bits in each step is accumulated in order here")
+            self.kernel = "narrow" if p.bits <= 16 and product <= 32767 else "wide"
+            conv.limits.low, conv.limits.high = -limit, limit - 1
+            first = np.array([qi_fit(b, p.bits, p.overflow, &start_outside) for b in first.tolist()])
+        elif p.group_size == 2:
+            if p.group_overflow == WRAP or p.group_bits > 31 or 2 * product >= 1 << 31:
+                raise ValueError("only pairs saturated in at most 31 bits are accumulated in order here")
+            self.kernel = "pairs"
+            pair = min(2 * product, 1 << p.group_bits - 1)
+            bound = (w.shape[1] + 1) // 2 * pair + int(np.abs(first).max())
+            if each_step and saturates and pair + limit < 1 << 31:
+                conv.limits.low, conv.limits.high = -limit, limit - 1
+                first = np.array([qi_fit(b, p.bits, p.overflow, &start_outside) for b in first.tolist()])
+            elif bound < (limit if each_step else 1 << 31):
+                conv.limits.low, conv.limits.high = -1 << 31, (1 << 31) - 1
+            else:
+                raise ValueError("this accumulator of pairs may overflow")
+            conv.limits.pair_low, conv.limits.pair_high = -1 << p.group_bits - 1, (1 << p.group_bits - 1) - 1
+        else:
+            raise ValueError("groups other than pairs are not accumulated in order here")
+        if p.bits > 32:
+            raise ValueError("only accumulators of at most 32 bits are accumulated in order here")
+        self._starts_outside = start_outside
+        taps = _taps(taps, kernel)
+        order = np.ravel_multi_index(tuple(taps.T), kernel).astype(np.int32)
+        if len(order) != w.shape[1]:
+            raise ValueError(f"{len(order)} taps for {w.shape[1]} weights")
+        if not np.array_equal(order, np.arange(len(order))):
+            conv.order = <const int32_t *>_address(order)
+        w = w[:, order]
+        narrow = self.kernel == "narrow"
+        conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
+        conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
+        conv.conversion, conv.x_zero_point, conv.subtract = _words_of(conv.x_type), pad, subtract
+        conv.bits, conv.overflow, conv.each_step = p.bits, p.overflow, each_step
+        steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
+        conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
+        last, correction = np.ascontiguousarray(last), np.ascontiguousarray(correction)
+        conv.last_bias, conv.correction = <const int64_t *>_address(last), <const int64_t *>_address(correction)
+        self._arrays += [order, last, correction]
+        self._store_weights(w.astype(np.int16), 1 if narrow else 2, [steps], conv.ordered_block, first)
+
+
+def _row_bytes(steps):
+    """Return the bytes of a row; not a multiple of 1024, which would put the rows into few cache sets."""
+    return 4 * steps + (64 if steps and 4 * steps % 1024 == 0 else 0)
+
+
+def _words_of(x_type):
+    return {I8: QI_WIDEN_SIGNED, U8: QI_WIDEN_UNSIGNED, I16: QI_COPY_WORDS}[x_type]
+
+
+def _reads_padding(table):
+    return bool((table < 0).any())
+
+
+def _check_packed(x_dtype, x_zero_point, x_range):
+    x_dtype = np.dtype(x_dtype)
+    if x_dtype not in (np.int8, np.uint8, np.int16):
+        raise TypeError(f"x must be int8, uint8 or int16, not {x_dtype}")
+    info = np.iinfo(x_dtype)
+    low, high = (info.min, info.max) if x_range is None else x_range
+    if not info.min <= x_zero_point <= info.max or not info.min <= low <= high <= info.max:
+        raise ValueError(f"zero point {x_zero_point} and range {low}, {high} must be within {x_dtype}")
+    return x_dtype, (int(low), int(high))
+
+
+def _less_zero_point(w, bias, w_zero_point, channels):
+    """Return w (OC, ...) less its zero points, which must fit int16, the bias and the zero points, all int64."""
+    w_zero_point = np.ascontiguousarray(w_zero_point, dtype=np.int64)
+    if w_zero_point.shape != (channels,):
+        raise ValueError(f"w has {channels} output channels, zero points of shape {w_zero_point.shape}")
+    w = w.astype(np.int64) - w_zero_point.reshape(-1, *[1] * (w.ndim - 1))
+    if w.min(initial=0) < -32768 or w.max(initial=0) > 32767:
+        raise ValueError("weights less their zero point do not fit 16 bits")
+    bias = np.zeros(channels, np.int64) if bias is None else np.ascontiguousarray(bias, dtype=np.int64)
+    if bias.shape != (channels,):
+        raise ValueError(f"w has {channels} output channels, bias has shape {bias.shape}")
+    return w, bias, w_zero_point
+
+
+cdef class PackedConv(_Packed):
+    def __init__(
+        self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, strides, dilations, padding, out_hw, groups=1, *,
+        transposed=False, x_range=None, wide=False, ordered=None, taps=None, isa=None,
+    ):
+        self._x_tail, self._out_tail = tuple(x_shape), (*out_hw, len(w))
+        shape = np.empty((0, *x_shape), np.int8)
+        rows, columns = _windows(shape, w.shape[1:3], strides, dilations, padding, out_hw, transposed)
+        if transposed and ordered is not None:
+            ordered = (*ordered[:4], SKIP, *ordered[5:])
+        self._pack(
+            x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, rows, columns, groups, x_range, wide, ordered, taps, isa,
+        )
+
+
+cdef class PackedMatmul(_Packed):
+    def __init__(
+        self, x_dtype, w, bias, x_zero_point, w_zero_point, *, x_range=None, wide=False, ordered=None, order=None, isa=None,
+    ):
+        self._x_tail, self._out_tail = (w.shape[1],), (len(w),)
+        inside = np.zeros((1, 1), np.int32)
+        taps = None if order is None else np.stack([np.zeros_like(order), np.zeros_like(order), order], axis=1)
+        self._pack(
+            (1, 1, w.shape[1]), x_dtype, w[:, None, None, :], bias, x_zero_point, w_zero_point, inside, inside, 1, x_range,
+            wide, ordered, taps, isa,
+        )
+
+
+cdef class PackedDepthwise(_Packed):
+    def __init__(
+        self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, strides, dilations, padding, out_hw, *, x_range=None,
+        isa=None,
+    ):
+        cdef qi_depthwise_conv *conv = &self.deep
+        channels, lanes = w.shape[2], 0
+        conv.isa = _find_isa(isa)
+        self.isa, self.kernel = conv.isa.name.decode(), "depthwise"
+        self._x_dtype, x_range = _check_packed(x_dtype, x_zero_point, x_range)
+        self._x_tail, self._out_tail = tuple(x_shape), (*out_hw, channels)
+        if x_shape[2] < 1 or channels % x_shape[2]:
+            raise ValueError(f"{channels} output channels are not a multiple of {x_shape[2]} input channels")
+        shape = np.empty((0, *x_shape), np.int8)
+        rows, columns = _windows(shape, w.shape[:2], strides, dilations, padding, out_hw, False)
+        flat, bias, _ = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
+        self._set_range(flat, bias, x_zero_point, x_range)
+        lanes = conv.isa.lanes
+        padded, taps = -(-channels // lanes) * lanes, flat.shape[1] + flat.shape[1] % 2
+        weights = np.zeros((padded, taps), np.int16)
+        weights[:channels, : flat.shape[1]] = flat
+        if self.isa == "portable":
+            weights = weights.reshape(-1, lanes, taps).transpose(0, 2, 1)
+        else:  # as interleaving the bytes of two taps orders them: in each eight channels the first four, then the others
+            weights = weights.reshape(-1, lanes // 8, 2, 4, taps // 2, 2).transpose(0, 4, 2, 1, 3, 5)
+        packed, start = _aligned(weights.size, np.int16), np.zeros(padded, np.int32)
+        packed.reshape(weights.shape)[...] = weights
+        start[:channels] = ((bias - x_zero_point * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        pad_pixel = np.full(channels + 64, x_zero_point, self._x_dtype)
+        conv.x_type = _TYPES[self._x_dtype]
+        conv.height, conv.width, conv.channels = x_shape
+        conv.out_height, conv.out_width = out_hw
+        conv.multiplier, conv.kernel_height, conv.kernel_width = channels // x_shape[2], w.shape[0], w.shape[1]
+        conv.rows, conv.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
+        conv.padding, conv.weights = <const uint8_t *>_address(pad_pixel), <const int16_t *>_address(packed)
+        conv.bias = <const int32_t *>_address(start)
+        self._arrays = [rows, columns, pad_pixel, packed, start]

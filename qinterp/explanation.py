@@ -269,7 +269,7 @@ def _align(rows: Sequence[tuple[str, str, str]]) -> list[str]:
     return [f"    {a:<{left}}  {b:>{middle}}  {c}".rstrip() for a, b, c in rows]
 
 
-def _columns(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Three columns within 100 characters; the two right ones are folded."""
     left = max(len(row[0]) for row in rows)
     width = (_WIDTH - left - 4) // 2

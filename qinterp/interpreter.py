@@ -121,7 +121,9 @@ class Interpreter:
         known: dict[str, Array] = {
             name: t.data for name, t in specs.items() if t.data is not None
         }
-        steps, missing, unknown = [], [], set()
+        steps: list[Step] = []
+        missing: list[str] = []
+        unknown: set[str] = set()
         for index, node in enumerate(self.graph.nodes):
             step = Step(index, node)
             if not unknown.intersection(node.inputs):
@@ -185,7 +187,7 @@ class Interpreter:
             known |= dict(zip(node.outputs, step.outputs, strict=True))
 
     def _find_last_use(self) -> dict[str, int]:
-        last = {}
+        last: dict[str, int] = {}
         for index, node in enumerate(self.graph.nodes):
             last |= dict.fromkeys((*node.inputs, *node.outputs), index)
         return {t: i for t, i in last.items() if t and t not in self.graph.outputs}
@@ -440,11 +442,11 @@ class Interpreter:
         if value.dtype == tensor.numpy_dtype:
             if tensor.dtype == "int4" and (value.min(initial=0) < -8 or value.max(initial=0) > 7):
                 raise InputError(f"input {tensor.describe()}: codes must be in -8..7")
-            return _read_only(np.ascontiguousarray(value).view())
+            return _read_only(np.asarray(value, order="C").view())
         if tensor.quantization and value.dtype.kind == "f":
             return _read_only(self._quantize(tensor, value))
         if tensor.is_float and value.dtype.kind == "f":
-            return _read_only(np.ascontiguousarray(value, tensor.numpy_dtype))
+            return _read_only(np.array(value, tensor.numpy_dtype, order="C"))
         raise InputError(f"input {tensor.describe()}: got an array of {value.dtype}")
 
     def _computed(self, tensor: Tensor) -> bool:
@@ -470,7 +472,7 @@ class Interpreter:
                     raise
                 scheme = scheme.fallback
         call = Call(node, operator.operands, [real], [output], {}, policy, choice.params)
-        return recipe.prepare(call)([np.ascontiguousarray(value, np.float32)], NO_NOTES)[0]
+        return recipe.prepare(call)([np.array(value, np.float32, order="C")], NO_NOTES)[0]
 
     def _supply_constants(self, values: dict[str, Array]) -> None:
         for name, tensor in self.graph.tensors.items():

@@ -6,12 +6,14 @@ node. What one node needs is resolved into a :class:`Policy`.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from qinterp.errors import SchemeError
@@ -23,7 +25,7 @@ from qinterp.numerics.stages import NAMED_STAGES, Stage, check_stages
 
 Table = dict[str, Any]
 
-FACTS: dict[str, type | tuple[type, ...]] = {
+FACTS: dict[str, type] = {
     "op": str,
     "activation": str,
     "weight": str,
@@ -147,30 +149,20 @@ class RecipeRegistry:
 
 RECIPES = RecipeRegistry("qinterp.ops")
 
-_POLICY_KEYS = (
+POLICY_KEYS = (
     "effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds",
     "recipes", "recipe",
 )  # fmt: skip
 _TOP_KEYS = (
     "name", "extends", "source", "evidence", "default", "rule", "node", "fallback",
 )  # fmt: skip
+_RULE_KEYS = ("when", *POLICY_KEYS, "set", "unset")
 _EVIDENCE_KEYS = ("level", "runtime", "version", "test", "notes")
 _LEVELS = ("verified", "source", "literature", "definition")
 
 
-@dataclass(frozen=True)
-class _Override:
-    """``with_``: a value put at a key path of every policy, or of one operator kind's."""
-
-    path: str
-    value: Any
-
-    def parts(self, kind: str) -> list[str] | None:
-        """The keys below the policy, None if this override is for another operator."""
-        head, *rest = self.path.split(".")
-        if head in _POLICY_KEYS:
-            return [head, *rest]
-        return rest if head == kind else None
+class _NoStageError(SchemeError):
+    """A path names a stage that the list does not have."""
 
 
 class Scheme:
@@ -183,7 +175,8 @@ class Scheme:
     table : keys ``name``, ``source``, ``evidence``, ``default``, ``rule``, ``node``, ``fallback``,
         ``extends`` already resolved by the loader.
     where : what to call the scheme in messages (a file name).
-    parents : schemes that ``node`` tables and ``fallback`` refer to, by name.
+    lookup : finds the schemes that ``node`` tables and ``fallback`` refer to by name.
+    rule_paths : what to call each rule in messages, where that is not its number in ``table``.
 
     Raises
     ------
@@ -196,12 +189,12 @@ class Scheme:
         *,
         where: str = "",
         lookup: Callable[[str], Scheme] | None = None,
-        _overrides: tuple[_Override, ...] = (),
+        rule_paths: Sequence[str] | None = None,
     ) -> None:
         self._where = where or str(table.get("name", "scheme"))
         self._table: Table = _plain(table)
         self._lookup = lookup
-        self._overrides = _overrides
+        self._rule_paths = rule_paths
         self._policies: dict[str, Policy] = {}
         self._check()
 
@@ -209,11 +202,8 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """The scheme's name; overrides are appended in brackets."""
-        name: str = self._table["name"]
-        if self._overrides:
-            name += "[" + ", ".join(f"{o.path}={_short(o.value)}" for o in self._overrides) + "]"
-        return name
+        """The scheme's name; what ``with_`` changed is appended in brackets."""
+        return str(self._table["name"])
 
     @property
     def source(self) -> str:
@@ -233,13 +223,9 @@ class Scheme:
 
     def to_table(self) -> Table:
         """The resolved content as a plain table; ``Scheme(table)`` is the same scheme."""
-        table = copy.deepcopy(self._table)
-        if self._overrides:
-            table["name"] = self.name
-            table["override"] = [{"path": o.path, "value": o.value} for o in self._overrides]
-        return table
+        return copy.deepcopy(self._table)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash of everything that decides a bit: not of name, source and evidence."""
         content: Table = {
@@ -252,7 +238,6 @@ class Scheme:
                 ).sha256
         if self.fallback is not None:
             content["fallback"] = self.fallback.sha256
-        content["overrides"] = [[o.path, o.value] for o in self._overrides]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -274,31 +259,47 @@ class Scheme:
         ----------
         changes : key path to value: ``"accumulator.bits"`` for every operator,
             ``"conv_2d.accumulator.bits"`` for one kind; ``"requantize.shift_right.rounding"``
-            and ``"requantize.2.rounding"`` reach into a list of stages.
+            reaches into every list of stages that has such a stage, ``"requantize.2.rounding"``
+            into every list, by number. None takes an optional field away.
 
         Raises
         ------
         SchemeError : no such path, or a value it cannot take.
         """
-        added = tuple(
-            _Override(path, _plain(to_table(value))) for path, value in changes.items()
-        )
-        for override in added:
-            self._check_override(override)
-        return Scheme(
-            self._table,
-            where=self._where,
-            lookup=self._lookup,
-            _overrides=self._overrides + added,
-        )
+        table = copy.deepcopy(self._table)
+        rules = table.setdefault("rule", [])
+        paths = [self._rule_path(i) for i in range(len(rules))]
+        for path, value in changes.items():
+            when, keys = self._addressed(path)
+            if len(rules) == len(self._table.get("rule", [])) or rules[-1]["when"] != when:
+                rules.append({"when": when})
+                paths.append(self._where)
+            if value is None:
+                rules[-1].setdefault("unset", []).append(keys)
+            else:
+                rules[-1].setdefault("set", {})[keys] = to_table(value)
+        made = ", ".join(f"{path}={_short(value)}" for path, value in changes.items())
+        name: str = table["name"]
+        table["name"] = f"{name[:-1]}, {made}]" if name.endswith("]") else f"{name}[{made}]"
+        return Scheme(table, where=self._where, lookup=self._lookup, rule_paths=paths)
+
+    def _addressed(self, path: str) -> tuple[Table, str]:
+        """The condition and the keys that ``path`` stands for."""
+        head, _, rest = path.partition(".")
+        one_of(head, (*POLICY_KEYS, *RECIPES.kinds()), f"{self._where}: {path}")
+        if head in POLICY_KEYS:
+            return {}, path
+        if not rest:
+            raise SchemeError(f"{self._where}: {path}: name a field below {head!r}")
+        return {"op": head}, rest
 
     def for_node(self, name: str) -> Scheme:
         """The scheme that ``[node.NAME]`` gives this node, else this one."""
         entry = self._table.get("node", {}).get(name)
         if entry is None:
             return self
-        base = self._find(entry["scheme"], f'node."{name}"') if "scheme" in entry else self
-        changes = {f"{k}": v for k, v in entry.items() if k != "scheme"}
+        base = self._find(entry["scheme"], f'node."{name}".scheme') if "scheme" in entry else self
+        changes = {k: v for k, v in entry.items() if k != "scheme"}
         return base.with_(changes) if changes else base
 
     def with_node(self, node: str, scheme: Scheme) -> Scheme:
@@ -312,7 +313,7 @@ class Scheme:
                 return known[name]
             return self._find(name, "node")
 
-        return Scheme(table, where=self._where, lookup=lookup, _overrides=self._overrides)
+        return Scheme(table, where=self._where, lookup=lookup, rule_paths=self._rule_paths)
 
     # ---- resolving --------------------------------------------------------------------
 
@@ -321,97 +322,129 @@ class Scheme:
         key = json.dumps(facts, sort_keys=True)
         if key not in self._policies:
             table = self._merged(facts)
-            kind = str(facts.get("op", ""))
-            for override in self._overrides:
-                parts = override.parts(kind)
-                if parts is not None:
-                    _put(table, parts, override.value, self._where, kind)
-            self._policies[key] = _policy(table, kind, self._where)
+            self._policies[key] = _policy(table, str(facts.get("op", "")), self._where)
         return self._policies[key]
 
-    def _merged(self, facts: Mapping[str, Any]) -> Table:
-        table = copy.deepcopy(self._table.get("default", {}))
-        for rule in self._table.get("rule", []):
+    def _merged(self, facts: Mapping[str, Any], rules: int | None = None) -> Table:
+        """The default, and over it each of the first ``rules`` rules that match, in order."""
+        table: Table = copy.deepcopy(self._table.get("default", {}))
+        for i, rule in enumerate(self._table.get("rule", [])[:rules]):
             if _matches(rule.get("when", {}), facts):
-                _merge(table, {k: v for k, v in rule.items() if k != "when"})
+                self._apply(table, rule, self._rule_path(i), str(facts.get("op", "")))
         return table
+
+    def _apply(self, table: Table, rule: Table, path: str, kind: str) -> None:
+        _merge(table, {k: v for k, v in rule.items() if k in POLICY_KEYS})
+        changes = {**dict.fromkeys(rule.get("unset", [])), **rule.get("set", {})}
+        for keys, value in changes.items():
+            with contextlib.suppress(_NoStageError):
+                _put(table, keys, value, path, kind)
 
     # ---- checking ---------------------------------------------------------------------
 
     def _check(self) -> None:
         where, table = self._where, self._table
-        unknown_key(table, (*_TOP_KEYS, "override"), where)
-        for override in table.pop("override", []):
-            self._overrides += (_Override(override["path"], override["value"]),)
+        unknown_key(table, [key for key in _TOP_KEYS if key != "extends"], where)
         for key in ("name", "source"):
             if key not in table:
                 raise SchemeError(f"{where}: missing key {key!r}")
             convert(str, table[key], f"{where}.{key}")
-        evidence = table.get("evidence")
-        if not isinstance(evidence, Mapping) or "level" not in evidence:
-            raise SchemeError(f"{where}.evidence: expected a table with a key 'level'")
-        unknown_key(evidence, _EVIDENCE_KEYS, f"{where}.evidence")
-        one_of(evidence["level"], _LEVELS, f"{where}.evidence.level")
-        for path, part in self._parts():
-            unknown_key(part, _POLICY_KEYS, path)
-        _policy(table.get("default", {}), "", where + ".default")
-        for i, rule in enumerate(table.get("rule", [])):
-            self._check_rule(rule, f"{where}.rule[{i}]")
-        for name, entry in table.get("node", {}).items():
-            path = f'{where}.node."{name}"'
-            unknown_key(entry, ("scheme", *_POLICY_KEYS), path)
-            if "scheme" in entry and self._lookup is not None:
-                self._find(entry["scheme"], path)
-
-    def _parts(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        yield f"{self._where}.default", _table_at(self._table.get("default", {}), self._where)
-        rules = self._table.get("rule", [])
+        self._check_evidence(table.get("evidence"), f"{where}.evidence")
+        for key in ("default", "node"):
+            _table_at(table.get(key, {}), f"{where}.{key}")
+        _policy(table.get("default", {}), "", f"{where}.default")
+        rules = table.get("rule", [])
         if not isinstance(rules, list):
-            raise SchemeError(f"{self._where}.rule: expected a list of tables, got {rules!r}")
-        for i, rule in enumerate(rules):
-            path = f"{self._where}.rule[{i}]"
-            yield path, {k: v for k, v in _table_at(rule, path).items() if k != "when"}
+            raise SchemeError(f"{where}.rule: expected a list of tables, got {rules!r}")
+        for i in range(len(rules)):
+            self._check_rule(i, self._rule_path(i))
+        for name, entry in table.get("node", {}).items():
+            self._check_node(entry, f'node."{name}"')
+        if "fallback" in table:
+            convert(str, table["fallback"], f"{where}.fallback")
+            if self._lookup is not None:
+                self._find(table["fallback"], "fallback")
 
-    def _check_rule(self, rule: Table, path: str) -> None:
-        when = _table_at(rule.get("when", {}), f"{path}.when")
-        unknown_key(when, FACTS, f"{path}.when")
-        for fact, wanted in when.items():
-            options = wanted if isinstance(wanted, list) and FACTS[fact] is not list else [wanted]
-            for option in options:
-                if not isinstance(option, FACTS[fact]) or (
-                    FACTS[fact] is int and isinstance(option, bool)
-                ):
-                    raise SchemeError(f"{path}.when.{fact}: {option!r} has the wrong type")
-        kinds = when.get("op", [])
-        for kind in [kinds] if isinstance(kinds, str) else kinds:
-            one_of(kind, RECIPES.kinds(), f"{path}.when.op")
-            merged = copy.deepcopy(self._table.get("default", {}))
-            _merge(merged, {k: v for k, v in rule.items() if k != "when"})
-            _policy(merged, kind, path)
+    @staticmethod
+    def _check_evidence(evidence: object, path: str) -> None:
+        if not isinstance(evidence, Mapping) or "level" not in evidence:
+            raise SchemeError(f"{path}: expected a table with a key 'level'")
+        unknown_key(evidence, _EVIDENCE_KEYS, path)
+        level = one_of(evidence["level"], _LEVELS, f"{path}.level")
+        for key in ("runtime", "version", "test"):
+            if key in evidence:
+                convert(str, evidence[key], f"{path}.{key}")
+            elif level == "verified":
+                raise SchemeError(f"{path}: level 'verified' needs a key {key!r}")
 
-    def _check_override(self, override: _Override) -> None:
-        head = override.path.split(".")[0]
-        where = self._where
-        if head in _POLICY_KEYS:
-            kind = ""
-        else:
-            kind = one_of(head, (*_POLICY_KEYS, *RECIPES.kinds()), f"{where}: {override.path}")
-        table = self._merged({"op": kind})
-        parts = override.parts(kind)
-        if not parts:
-            raise SchemeError(f"{where}: name a field below {head!r}")
-        _put(table, parts, override.value, where, kind)
-        _policy(table, kind, where)
+    def _check_rule(self, number: int, path: str) -> None:
+        rule = _table_at(self._table["rule"][number], path)
+        unknown_key(rule, _RULE_KEYS, path)
+        _check_when(_table_at(rule.get("when", {}), f"{path}.when"), f"{path}.when")
+        changed = [
+            *_table_at(rule.get("set", {}), f"{path}.set"),
+            *convert(tuple[str, ...], rule.get("unset", []), f"{path}.unset"),
+        ]
+        unknown_key({keys.split(".")[0]: None for keys in changed}, POLICY_KEYS, f"{path}.set")
+        for facts in _cases(rule):
+            merged = self._merged(facts, number + 1)
+            _policy(merged, facts.get("op", ""), path)
+        for keys in changed:
+            self._check_reaches(number, keys, path)
+
+    def _check_reaches(self, number: int, keys: str, path: str) -> None:
+        """A stage that no list has is a mistake; one that some lists lack is not."""
+        rules = self._table["rule"]
+        missing: SchemeError | None = None
+        for earlier in ({}, *rules[:number]):
+            for own in _cases(rules[number]):
+                for facts in _cases(earlier):
+                    both = {**facts, **own}
+                    try:
+                        _put(self._merged(both, number), keys, None, path, both.get("op", ""))
+                    except _NoStageError as error:
+                        missing = missing or error
+                    else:
+                        return
+        assert missing is not None
+        raise missing
+
+    def _check_node(self, entry: object, key: str) -> None:
+        path = f"{self._where}.{key}"
+        entry = _table_at(entry, path)
+        unknown_key(entry, ("scheme", *POLICY_KEYS), path)
+        merged = copy.deepcopy(self._table.get("default", {}))
+        if "scheme" in entry:
+            convert(str, entry["scheme"], f"{path}.scheme")
+            if self._lookup is not None:
+                merged = self._find(entry["scheme"], f"{key}.scheme")._merged({})
+        _merge(merged, {k: v for k, v in entry.items() if k != "scheme"})
+        _policy(merged, "", path)
+
+    def _rule_path(self, number: int) -> str:
+        if self._rule_paths is not None:
+            return self._rule_paths[number]
+        return f"{self._where}.rule[{number}]"
 
     def _find(self, name: str, path: str) -> Scheme:
+        where = f"{self._where}.{path}"
         if self._lookup is None:
-            raise SchemeError(f"{self._where}.{path}: scheme {name!r} cannot be looked up here")
-        return self._lookup(name)
+            raise SchemeError(f"{where}: scheme {name!r} cannot be looked up here")
+        try:
+            return self._lookup(name)
+        except SchemeError as error:
+            raise SchemeError(f"{where}: {error}") from None
 
 
 def _policy(table: Mapping[str, Any], kind: str, where: str) -> Policy:
     """The typed policy of a merged table, with every range and combination checked."""
-    unknown_key(table, _POLICY_KEYS, where)
+    return _policy_of(json.dumps(table, sort_keys=True, default=str), kind, where)
+
+
+@lru_cache(maxsize=4096)
+def _policy_of(text: str, kind: str, where: str) -> Policy:
+    table = json.loads(text)
+    unknown_key(table, POLICY_KEYS, where)
     parts: dict[str, Any] = {}
     for key, cls in (
         ("effective_scale", EffectiveScale),
@@ -423,9 +456,7 @@ def _policy(table: Mapping[str, Any], kind: str, where: str) -> Policy:
         if table.get(key) is not None:
             parts[key] = build(cls, table[key], f"{where}.{key}")
     if "requantize" in table:
-        parts["requantize"] = convert(
-            tuple[Stage, ...], table["requantize"], f"{where}.requantize"
-        )
+        parts["requantize"] = convert(tuple[Stage, ...], table["requantize"], f"{where}.requantize")
     if "recipes" in table:
         parts["recipes"] = one_of(table["recipes"], RECIPES.families(), f"{where}.recipes")
     if table.get("recipe") is not None:
@@ -462,10 +493,7 @@ def _recipe(table: object, kind: str, path: str) -> RecipeChoice:
 def _matches(when: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     for fact, wanted in when.items():
         value = facts.get(fact)
-        if isinstance(wanted, list) and FACTS[fact] is not list:
-            if value not in wanted:
-                return False
-        elif value != wanted:
+        if value not in _options(fact, wanted):
             return False
     return True
 
@@ -484,48 +512,77 @@ def _merge(table: Table, changes: Mapping[str, Any]) -> None:
             table[key] = copy.deepcopy(value)
 
 
-def _put(table: Any, parts: list[str], value: Any, where: str, kind: str) -> None:
-    """Set the field at ``parts`` of a policy table, expanding what it only names."""
-    head, *rest = parts
-    if not rest:
-        if isinstance(table, list):
-            table[_stage_index(table, head, where)] = copy.deepcopy(value)
-        elif isinstance(value, Mapping):
-            _merge(table, {head: value})
-        else:
-            table[head] = copy.deepcopy(value)
-        return
-    if isinstance(table, list):
-        _put(table[_stage_index(table, head, where)], rest, value, where, kind)
-        return
-    inner = table.get(head)
-    if head == "recipe" and inner is None:
-        choice = RECIPES.standard(kind, table.get("recipes", Policy.recipes))
-        if choice is None:
-            raise SchemeError(f"{where}: no recipe is chosen here")
-        inner = {"name": choice.name} | (to_table(choice.params) if choice.params else {})
-    if isinstance(inner, str):
-        inner = to_table(Stage.named(inner, where))
-    elif inner is None:
-        default = getattr(Policy(), head, None)
-        if default is None and head not in _POLICY_KEYS:
-            raise SchemeError(f"{where}: no field {head!r}")
-        inner = to_table(default) if default is not None else {}
-    table[head] = inner
-    _put(inner, rest, value, where, kind)
+def _put(table: Table, path: str, value: Any, where: str, kind: str) -> None:
+    """Set the field at ``path`` of a policy table, expanding what it only names."""
+    inner: Any = table
+    keys = path.split(".")
+    for depth, key in enumerate(keys[:-1]):
+        if isinstance(inner, list):
+            inner = inner[_stage_index(inner, key, where)]
+            continue
+        below = inner.get(key)
+        if below is None:
+            below = _implied(table, key, kind, where) if depth == 0 else {}
+        elif isinstance(below, str) and below in NAMED_STAGES:
+            below = to_table(NAMED_STAGES[below])
+        if not isinstance(below, (dict, list)):
+            raise SchemeError(f"{where}.{path}: {'.'.join(keys[: depth + 1])!r} has no fields")
+        inner[key] = inner = below
+    last = keys[-1]
+    if isinstance(inner, list):
+        inner[_stage_index(inner, last, where)] = copy.deepcopy(value)
+    elif value is None:
+        inner.pop(last, None)
+    else:
+        _merge(inner, {last: value})
+
+
+def _implied(table: Table, key: str, kind: str, where: str) -> Any:
+    """The table of a policy field that a scheme leaves out."""
+    if key != "recipe":
+        default = getattr(Policy(), key)
+        return {} if default is None else to_table(default)
+    choice = RECIPES.standard(kind, table.get("recipes", Policy.recipes))
+    if choice is None:
+        raise SchemeError(f"{where}.recipe: no recipe is chosen here")
+    return {"name": choice.name} | (to_table(choice.params) if choice.params else {})
 
 
 def _stage_index(stages: list[Any], key: str, where: str) -> int:
-    if key.lstrip("-").isdigit():
+    if key.lstrip("-").isdecimal():
         index = int(key)
         if -len(stages) <= index < len(stages):
             return index
         raise SchemeError(f"{where}: the list has {len(stages)} stages, no number {key}")
-    found = [i for i, s in enumerate(stages) if isinstance(s, Mapping) and s.get("stage") == key]
-    if len(found) != 1:
-        names = ", ".join(str(s.get("stage")) for s in stages)
-        raise SchemeError(f"{where}: {len(found)} stages are called {key!r}; the list: {names}")
-    return found[0]
+    names = [str(s.get("stage")) if isinstance(s, Mapping) else str(s) for s in stages]
+    if names.count(key) == 1:
+        return names.index(key)
+    message = f"{where}: {names.count(key)} stages are called {key!r}; the list: {', '.join(names)}"
+    raise (SchemeError if key in names else _NoStageError)(message)
+
+
+def _check_when(when: Mapping[str, Any], path: str) -> None:
+    unknown_key(when, FACTS, path)
+    for fact, wanted in when.items():
+        if not _options(fact, wanted):
+            raise SchemeError(f"{path}.{fact}: an empty list matches nothing")
+        for option in _options(fact, wanted):
+            elements = option if isinstance(option, list) else []
+            if type(option) is not FACTS[fact] or any(type(e) is not int for e in elements):
+                raise SchemeError(f"{path}.{fact}: {option!r} has the wrong type")
+            if fact == "op":
+                one_of(option, RECIPES.kinds(), f"{path}.op")
+
+
+def _cases(rule: Mapping[str, Any]) -> list[Table]:
+    """Facts that a rule applies to: every operator it names, the first option of all else."""
+    when = rule.get("when", {})
+    facts = {fact: _options(fact, wanted)[0] for fact, wanted in when.items() if fact != "op"}
+    return [{**facts, "op": op} for op in _options("op", when["op"])] if "op" in when else [facts]
+
+
+def _options(fact: str, wanted: Any) -> list[Any]:
+    return wanted if isinstance(wanted, list) and FACTS[fact] is not list else [wanted]
 
 
 def _table_at(value: object, path: str) -> Mapping[str, Any]:

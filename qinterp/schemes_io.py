@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from qinterp.errors import SchemeError
-from qinterp.numerics.records import unknown_key
-from qinterp.scheme import Scheme
+from qinterp.numerics.records import convert, unknown_key
+from qinterp.scheme import POLICY_KEYS, Scheme
 
 ENTRY_POINTS = "qinterp.schemes"
 """Entry-point group: a name to a function without arguments that returns a Scheme or a table."""
@@ -79,9 +80,10 @@ def _from_text(text: str, where: str, beside: Path | None) -> Scheme:
     return from_table(table, where=where, beside=beside)
 
 
-def from_table(
-    table: Mapping[str, Any], *, where: str = "", beside: Path | None = None
-) -> Scheme:
+_loading: ContextVar[tuple[Path, ...]] = ContextVar("_loading", default=())
+
+
+def from_table(table: Mapping[str, Any], *, where: str = "", beside: Path | None = None) -> Scheme:
     """A scheme from the table of a TOML file, with ``extends`` resolved.
 
     Parameters
@@ -99,33 +101,57 @@ def from_table(
             return load_scheme(beside / name)
         return load_scheme(name)
 
-    return Scheme(_extended(table, where, lookup, ()), where=where, lookup=lookup)
+    this = (beside.resolve() if beside is not None else Path("qinterp/schemes")) / where
+    users = _loading.get()
+    if this in users:
+        names = " -> ".join(path.name for path in (*users[users.index(this) :], this))
+        raise SchemeError(f"{where}: refers to itself: {names}")
+    token = _loading.set((*users, this))
+    try:
+        full, paths = _extended(table, where, lookup)
+        return Scheme(full, where=where, lookup=lookup, rule_paths=paths)
+    finally:
+        _loading.reset(token)
 
 
 def _extended(
-    table: Mapping[str, Any], where: str, lookup: Any, seen: tuple[str, ...]
-) -> dict[str, Any]:
-    """``table`` over the scheme it extends: its default comes as a rule after the other's."""
+    table: Mapping[str, Any], where: str, lookup: Callable[[str], Scheme]
+) -> tuple[dict[str, Any], list[str] | None]:
+    """``table`` over the scheme it extends, and what messages call its rules.
+
+    Its default comes as a rule after the other's.
+    """
     own = copy.deepcopy(dict(table))
     parent_name = own.pop("extends", None)
     if parent_name is None:
-        return own
-    if not isinstance(parent_name, str):
-        raise SchemeError(f"{where}.extends: expected a scheme's name, got {parent_name!r}")
-    if parent_name in seen or parent_name == own.get("name"):
-        raise SchemeError(f"{where}.extends: {parent_name!r} extends itself")
-    unknown_key(own, ("name", "source", "evidence", "default", "rule", "node", "fallback"), where)
-    parent = lookup(parent_name).to_table()
-    merged = {k: v for k, v in parent.items() if k in ("default", "rule", "node", "fallback")}
-    rules = list(merged.get("rule", []))
+        return own, None
+    convert(str, parent_name, f"{where}.extends")
+    for key, kind, what in (
+        ("default", dict, "table"),
+        ("node", dict, "table"),
+        ("rule", list, "list"),
+    ):
+        if not isinstance(own.get(key, kind()), kind):
+            raise SchemeError(f"{where}.{key}: expected a {what}, got {own[key]!r}")
+    try:
+        parent = lookup(parent_name).to_table()
+    except SchemeError as error:
+        raise SchemeError(f"{where}.extends: {error}") from None
+    rules = parent.get("rule", [])
+    paths = [f"{parent_name}.rule[{i}]" for i in range(len(rules))]
     if "default" in own:
-        rules.append({"when": {}, **own["default"]})
-    if not isinstance(own.get("rule", []), list):
-        raise SchemeError(f"{where}.rule: expected a list of tables")
-    merged["rule"] = rules + own.get("rule", [])
-    merged["node"] = {**parent.get("node", {}), **own.get("node", {})}
-    merged |= {k: own[k] for k in ("name", "source", "evidence", "fallback") if k in own}
-    return {k: v for k, v in merged.items() if v not in ({}, [])}
+        unknown_key(own["default"], POLICY_KEYS, f"{where}.default")
+        rules = [*rules, {"when": {}, **own.pop("default")}]
+        paths.append(f"{where}.default")
+    paths += [f"{where}.rule[{i}]" for i in range(len(own.get("rule", [])))]
+    inherited = {k: v for k, v in parent.items() if k in ("default", "fallback")}
+    merged = {
+        **inherited,
+        **own,
+        "rule": rules + own.get("rule", []),
+        "node": {**parent.get("node", {}), **own.get("node", {})},
+    }
+    return {k: v for k, v in merged.items() if v not in ({}, [])}, paths
 
 
 def to_toml(scheme: Scheme) -> str:

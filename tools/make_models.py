@@ -178,7 +178,8 @@ def digits_resnet(x: Tensor) -> Tensor:
         x = layers.Add(name=f"{name}_add")([x, shortcut])
         return layers.Activation("relu", name=f"{name}_relu")(x) if relu else x
 
-    x = conv(x, 16, 3, "stem")
+    x = conv(x, 16, 3, "stem1")
+    x = conv(x, 16, 3, "stem2")
     x = block(x, 16, "block1")
     x = block(x, 24, "block2", strides=2)
     x = block(x, 32, "block3", strides=2, relu=False)

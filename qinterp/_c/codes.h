@@ -50,7 +50,10 @@ enum qi_opcode {
     QI_CLAMP_FLOAT = 13
 };
 
-/* Element types of run_stages. */
+/* What a Requantizer does; _kernels.pyi has the stages that each of them equals. */
+enum qi_fused { QI_FUSED_DR = 0, QI_FUSED_DU = 1, QI_FUSED_SR = 2, QI_FUSED_FLOAT32 = 3, QI_FUSED_FLOAT64 = 4 };
+
+/* Element types. */
 enum qi_type { QI_I8, QI_U8, QI_I16, QI_I32, QI_I64, QI_F32, QI_F64 };
 
 /* A number n > 0 plants the n-th small bug: the tests must notice each of them. */

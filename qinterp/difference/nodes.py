@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
+from typing import Any
 
 from qinterp.errors import InputError, QInterpError
 from qinterp.interpreter import Inputs, Interpreter, Result, Step
 from qinterp.ir import Graph, Node, Tensor
 from qinterp.ir.tensor import Array
-from qinterp.scheme import Scheme
+from qinterp.numerics.requantize import check_exact, needs_multiplier
+from qinterp.ops import NO_NOTES, OPERATORS
+from qinterp.ops._operator import Run
+from qinterp.scheme import Policy, Scheme
 from qinterp.schemes_io import load_scheme
 
 Values = Mapping[str, Array]
@@ -84,8 +89,7 @@ class NodeRunner:
         QInterpError : the scheme has no rule for the node, or it failed.
         """
         interpreter = self._interpreter(node, values)
-        result = interpreter.run({n: values[n] for n in interpreter.graph.inputs}, notes=notes)
-        return result
+        return interpreter.run({n: values[n] for n in interpreter.graph.inputs}, notes=notes)
 
     def step(self, node: Node, values: Values) -> Step:
         """How the node is computed: its call, recipe and policy; raises as :meth:`run`."""
@@ -132,3 +136,48 @@ class NodeRunner:
 def operand_values(graph: Graph, node: Node, values: Values) -> list[Array | None]:
     """The arrays of a node's operands in order: from ``values``, else the file's own."""
     return [values.get(n, graph.tensors[n].data) if n else None for n in node.inputs]
+
+
+def variant(
+    step: Step, policy: Policy, recipe: str | None = None, params: Any = None
+) -> Run | None:
+    """A prepared node with another policy, or another recipe; None if it makes no sense.
+
+    Parameters
+    ----------
+    recipe, params : the step's own by default.
+    """
+    assert step.call is not None
+    if not policy_is_possible(policy):
+        return None
+    call = copy.copy(step.call)
+    call.policy = policy
+    call.params = step.call.params if recipe is None and params is None else params
+    try:
+        return OPERATORS[step.node.kind].recipes[recipe or step.recipe].prepare(call)
+    except (QInterpError, ValueError, ArithmeticError):
+        return None
+
+
+def policy_is_possible(policy: Policy) -> bool:
+    """Whether the parts of a policy go together, as a scheme's must."""
+    lists = [policy.requantize, *([policy.tail.requantize] if policy.tail else [])]
+    for stages in lists:
+        if check_exact(stages, policy.effective_scale) is not None:
+            return False
+        if needs_multiplier(stages) and policy.multiplier.form == "none":
+            return False
+        shifts = {getattr(stage, "amount", "literal") for stage in stages}
+        if shifts & {"pre", "post"} and policy.multiplier.form != "pre_post_shift":
+            return False
+    return True
+
+
+def try_run(run: Run | None, operands: Sequence[Array | None]) -> Sequence[Array] | None:
+    """The outputs of a prepared node, None if there is none or it fails on these operands."""
+    if run is None:
+        return None
+    try:
+        return run(operands, NO_NOTES)
+    except (QInterpError, ValueError, ArithmeticError):
+        return None

@@ -46,8 +46,14 @@ class Side:
         """What belongs to the next sample; called in order, from one thread."""
 
     def tensors(self, codes: Mapping[str, Array], drawn: Any) -> dict[str, Array]:
-        """Every tensor the side has in a sample, inputs included; called from many threads."""
-        raise NotImplementedError
+        """What the side has in a sample before any node is run; called from many threads.
+
+        Parameters
+        ----------
+        codes : the inputs by tensor name.
+        drawn : what :meth:`draw` gave for the sample.
+        """
+        return dict(codes)
 
 
 class SchemeSide(Side):
@@ -56,11 +62,7 @@ class SchemeSide(Side):
     def __init__(self, graph: Graph, scheme: Scheme) -> None:
         super().__init__()
         self.label = scheme.name
-        self.runner: NodeRunner = NodeRunner(graph, scheme)
-
-    def tensors(self, codes: Mapping[str, Array], drawn: Any) -> dict[str, Array]:
-        """See :meth:`Side.tensors`; nodes that cannot run are left out."""
-        return self.runner.run_nodes(self.runner.graph.nodes, codes)[0]
+        self.runner = NodeRunner(graph, scheme)
 
 
 class RuntimeSide(Side):
@@ -86,12 +88,10 @@ class RuntimeSide(Side):
 class DumpSide(Side):
     """Captured tensors, of one sample or of several in order."""
 
-    def __init__(self, graph: Graph, dumps: Iterable[Dump], label: str, *, many: bool) -> None:
+    def __init__(self, dumps: Iterable[Dump], label: str) -> None:
         super().__init__()
         self.label = label
-        self._graph = graph
         self._dumps: Iterator[Dump] = iter(dumps)
-        self._many = many
         self._drawn = 0
 
     def draw(self) -> Dump:
@@ -134,24 +134,19 @@ def open_side(graph: Graph, given: Given, letter: str, match: Any = "auto") -> S
         if text.startswith(_RUNTIME):
             return RuntimeSide(graph, text[len(_RUNTIME) :])
         if text not in scheme_names() and is_dump(Path(text)):
-            dump = read_dump(Path(text), graph, match)
-            return DumpSide(graph, [dump], Path(text).name or text, many=False)
+            return DumpSide([read_dump(Path(text), graph, match)], Path(text).name or text)
         return SchemeSide(graph, load_scheme(text))
-    if isinstance(given, Result):
-        tensors: Mapping[str, Any] = {**given.tensors, **given.outputs}
-        return DumpSide(graph, [fit_dump(tensors, graph, match)], _name(given.tensors, letter), many=False)
-    if isinstance(given, Mapping):
-        return DumpSide(graph, [fit_dump(given, graph, match)], _name(given, letter), many=False)
+    if isinstance(given, (Result, Mapping)):
+        return DumpSide([fit_dump(_tensors(given), graph, match)], _name(given, letter))
     dumps = (fit_dump(_tensors(item), graph, match) for item in given)
-    return DumpSide(graph, dumps, f"the dumps given as {letter}", many=True)
+    return DumpSide(dumps, f"the tensors given as {letter}")
 
 
-def _tensors(item: Any) -> Mapping[str, Any]:
-    if isinstance(item, Result):
-        return {**item.tensors, **item.outputs}
-    return item
+def _tensors(given: Result | Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**given.tensors, **given.outputs} if isinstance(given, Result) else given
 
 
-def _name(given: Mapping[str, Any], letter: str) -> str:
-    scheme = given.record.get("scheme") if isinstance(given, Capture) else None
+def _name(given: Result | Mapping[str, Any], letter: str) -> str:
+    capture = given.tensors if isinstance(given, Result) else given
+    scheme = capture.record.get("scheme") if isinstance(capture, Capture) else None
     return f"a run of {scheme['name']}" if scheme else f"the tensors given as {letter}"

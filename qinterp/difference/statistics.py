@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.ir import Tensor
+from qinterp.ir import Quantization, Tensor
 from qinterp.ir.tensor import Array
 
 Index = tuple[int, ...]
@@ -153,16 +153,21 @@ def _largest_step(magnitude: Signed, flat: Any, shape: Sequence[int], tensor: Te
     return float((magnitude * q.scale[channel].astype(np.float64)).max())
 
 
+def along_axes(q: Quantization, rank: int) -> tuple[Array, Array]:
+    """Scales (float64) and zero points, shaped to broadcast to codes of this rank."""
+    shape = [1] * rank
+    if q.per_channel and q.axis is not None:
+        shape[q.axis] = -1
+    return q.scale.astype(np.float64).reshape(shape), q.zero_point.reshape(shape)
+
+
 def real_values(value: Array, tensor: Tensor) -> npt.NDArray[np.float64]:
     """What the codes of ``tensor`` stand for, float64; other values as they are."""
     q = tensor.quantization
     if q is None or value.dtype.kind == "f":
         return value.astype(np.float64)
-    shape = [1] * value.ndim
-    if q.per_channel and q.axis is not None:
-        shape[q.axis] = -1
-    scale = q.scale.astype(np.float64).reshape(shape)
-    result: npt.NDArray[np.float64] = (value.astype(np.float64) - q.zero_point.reshape(shape)) * scale
+    scale, zero_point = along_axes(q, value.ndim)
+    result: npt.NDArray[np.float64] = (value.astype(np.float64) - zero_point) * scale
     return result
 
 

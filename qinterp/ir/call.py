@@ -182,13 +182,13 @@ class Call:
 
     def facts(self) -> dict[str, Any]:
         """What a scheme's rules may ask about this node (``qinterp.scheme.FACTS``)."""
-        first = self.inputs[0] if self.inputs else None
+        first = self.subject
         quantized = [t for t in (*self.inputs, *self.outputs) if t and t.quantization]
         facts: dict[str, Any] = {
             "op": self.node.kind,
             "activation": first.dtype if first else "none",
-            "weight": self._dtype(1),
-            "bias": self._dtype(2),
+            "weight": self._dtype(1, "filter", "weights"),
+            "bias": self._dtype(2, "bias"),
             "output": self.output.dtype,
             "rank": len(first.shape) if first else 0,
             "batch": first.shape[0] if first and first.shape else 1,
@@ -207,12 +207,21 @@ class Call:
             facts["axes"] = sorted({a % rank for a in self.integers("axes")})
         return facts
 
-    def _dtype(self, position: int) -> str:
+    @property
+    def subject(self) -> Tensor | None:
+        """The operand that rules call the activation: ``input``, else the first one."""
+        named = self.get("input") if "input" in self._position else None
+        return named or (self.inputs[0] if self.inputs else None)
+
+    def _dtype(self, position: int, *names: str) -> str:
+        """The type of the operand with one of ``names``, else of the one at ``position``."""
+        found = [self._position[name] for name in names if name in self._position]
+        position = found[0] if found else position
         tensor = self.inputs[position] if position < len(self.inputs) else None
         return tensor.dtype if tensor else "none"
 
     def _same_parameters(self) -> bool:
-        tensors = [*self.inputs[:1], self.output]
+        tensors = [self.subject, self.output]
         pair = [t.quantization for t in tensors if t and t.quantization]
         return len(pair) == 2 and pair[0].same_as(pair[1])
 

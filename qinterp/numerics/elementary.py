@@ -118,7 +118,7 @@ def erfc(x: Fraction, digits: int) -> Fraction:
 
 
 def sqrt(x: Fraction, digits: int) -> Fraction:
-    """The square root of a number that is not negative, to a relative error below ``10**-digits``."""
+    """The square root of ``x >= 0``, to a relative error below ``10**-digits``."""
     if x < 0:
         raise ValueError(f"the square root of {x} is not a real number")
     if x == 0:

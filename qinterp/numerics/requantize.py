@@ -27,12 +27,15 @@ class Rescale:
     scale : float64, (1,) or (C,).
     multiplier, shift : int64 of the same length.
     ratio : int64 (1 or C, 3), the exact rational, only for exact stages.
+    pre, post : int64 of the same length, only with a multiplier of that form.
     """
 
     scale: npt.NDArray[np.float64]
     multiplier: npt.NDArray[np.int64]
     shift: npt.NDArray[np.int64]
     ratio: npt.NDArray[np.int64] = field(default_factory=lambda: _NO_RATIO)
+    pre: npt.NDArray[np.int64] | None = None
+    post: npt.NDArray[np.int64] | None = None
 
     @classmethod
     def of_scales(
@@ -45,15 +48,28 @@ class Rescale:
     ) -> Rescale:
         """From the factor ``a * b / out`` of float32 scales."""
         scale, exact = effective.of(a, b, out)
-        mantissa, shift = multiplier.arrays(exact or scale)
-        return cls(scale, mantissa, shift, ratio_arrays(exact) if exact else _NO_RATIO)
+        ratio = ratio_arrays(exact) if exact else _NO_RATIO
+        return cls._of(scale, exact or scale, ratio, multiplier)
 
     @classmethod
     def of_factor(cls, factor: float | Fraction, multiplier: Multiplier) -> Rescale:
         """From one factor, a float64 value or an exact rational."""
-        mantissa, shift = multiplier.arrays([Fraction(factor)])
         exact = ratio_arrays([factor]) if isinstance(factor, Fraction) else _NO_RATIO
-        return cls(np.array([float(factor)]), mantissa, shift, exact)
+        return cls._of(np.array([float(factor)]), [Fraction(factor)], exact, multiplier)
+
+    @classmethod
+    def _of(
+        cls,
+        scale: npt.NDArray[np.float64],
+        values: npt.NDArray[np.float64] | list[Fraction],
+        ratio: npt.NDArray[np.int64],
+        multiplier: Multiplier,
+    ) -> Rescale:
+        mantissa, shift = multiplier.arrays(values)
+        if multiplier.form != "pre_post_shift":
+            return cls(scale, mantissa, shift, ratio)
+        pre, _, post = multiplier.pre_post_arrays(values)
+        return cls(scale, mantissa, shift, ratio, pre, post)
 
 
 class Requantizer:
@@ -66,8 +82,6 @@ class Requantizer:
         *,
         zero_point: int = 0,
         bounds: tuple[int, int] = (0, 0),
-        pre: npt.NDArray[np.int64] | None = None,
-        post: npt.NDArray[np.int64] | None = None,
     ) -> None:
         rows = [stage.row() for stage in stages]
         self.program = np.zeros((len(rows), 6), np.int64)
@@ -77,7 +91,6 @@ class Requantizer:
         self.rescale = rescale
         self.zero_point = zero_point
         self.bounds = bounds
-        self._shifts = (pre, post)
 
     def __call__(self, x: Array, out: Array) -> Array:
         """Run the stages on ``x`` into ``out``, both (..., C) or anything where C is 1.
@@ -98,7 +111,8 @@ class Requantizer:
             self.zero_point,
             *self.bounds,
             out.reshape(-1, channels),
-            *self._shifts,
+            r.pre,
+            r.post,
         )
         if overflowed:
             raise OverflowError("a stage with overflow = 'error' left its range")

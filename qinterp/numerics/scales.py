@@ -1,7 +1,8 @@
-"""From float scales to what a backend multiplies by (clauses S1 to S4).
+"""From float scales to what a backend multiplies by (clauses S1 to S5).
 
 Sources: tflite/kernels/kernel_util.cc PopulateConvolutionQuantizationParams and
-GetQuantizedConvolutionMultipler; tflite/kernels/internal/quantization_util.cc QuantizeMultiplier.
+GetQuantizedConvolutionMultipler; tflite/kernels/internal/quantization_util.cc QuantizeMultiplier;
+glow lib/Quantization/Base/Base.cpp quantizeScaleOffset32To8.
 """
 
 from __future__ import annotations
@@ -74,27 +75,34 @@ class Multiplier:
 
     Attributes
     ----------
-    form : an integer mantissa with a shift, or nothing (float and exact pipelines).
-    bits : magnitude bits of the mantissa: 31 gives 2**30 .. 2**31 - 1.
+    form : an integer mantissa with a shift; a short one between a shift of the accumulator and a
+        shift of the product; or nothing (float and exact pipelines).
+    bits : magnitude bits of the mantissa: 31 gives 2**30 .. 2**31 - 1. With pre_post_shift 8 gives
+        255 .. 512 as far as the shifts reach, and powers of two give 1.
     rounding : of the mantissa.
     reduce_to : bits of a second, shorter mantissa rounded from the first by ties toward positive
         (16-bit activations with a 64-bit accumulator: 15).
     flush_below : exponents below this give a multiplier of zero.
     renormalize : a mantissa rounded up to 2**bits is halved and the exponent raised.
+    post_limit : the shift of the product that pre_post_shift goes up to where the scale allows; the
+        shift of the accumulator goes up to half of it.
     """
 
-    form: Literal["mantissa_shift", "none"] = "mantissa_shift"
+    form: Literal["mantissa_shift", "pre_post_shift", "none"] = "mantissa_shift"
     bits: int = 31
     rounding: Rounding = "ties_to_away"
     reduce_to: int | None = None
     flush_below: int = -31
     renormalize: bool = True
+    post_limit: int = 15
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 62:
             raise ValueError(f"bits must be in 2..62, got {self.bits}")
         if self.reduce_to is not None and not 2 <= self.reduce_to < self.bits:
             raise ValueError(f"reduce_to must be in 2..{self.bits - 1}, got {self.reduce_to}")
+        if not 0 <= self.post_limit <= 62:
+            raise ValueError(f"post_limit must be in 0..62, got {self.post_limit}")
 
     def of(self, scale: float | Fraction) -> tuple[int, int]:
         """``(mantissa, shift)`` with ``scale ~ mantissa * 2**(shift - bits)``."""
@@ -114,6 +122,24 @@ class Multiplier:
             mantissa = min((mantissa + (1 << (drop - 1))) >> drop, top)
         return mantissa, shift
 
+    def pre_post(self, scale: float | Fraction) -> tuple[int, int, int]:
+        """``(pre, mantissa, post)`` with ``scale ~ mantissa / 2**(pre + post)``."""
+        rest = Fraction(scale)
+        if rest <= 0:
+            raise ValueError(f"pre_post_shift needs a positive scale, got {float(rest)}")
+        exponent = _exponent(rest) - 1
+        if rest == Fraction(2) ** exponent:
+            return 0, 1 << max(exponent, 0), max(-exponent, 0)
+        pre = post = 0
+        # half, and not one, since the mantissa is rounded; the limits are those of the source
+        while rest < Fraction(1, 2) or (rest < 1 << self.bits and post < self.post_limit):
+            rest *= 2
+            post += 1
+        while rest < (1 << self.bits) - 1 and pre < post // 2:
+            rest *= 2
+            pre += 1
+        return pre, round_fraction(rest, self.rounding), post
+
     @property
     def fraction_bits(self) -> int:
         """Bits of the mantissa that stand after the binary point."""
@@ -126,9 +152,20 @@ class Multiplier:
         if self.form == "none":
             zero = np.zeros(len(scales), np.int64)
             return zero, zero
+        if self.form == "pre_post_shift":
+            pre, mantissa, post = self.pre_post_arrays(scales)
+            return mantissa, -(pre + post)
         pairs = [self.of(s if isinstance(s, Fraction) else float(s)) for s in scales]
         mantissas, shifts = zip(*pairs, strict=True)
         return np.array(mantissas, np.int64), np.array(shifts, np.int64)
+
+    def pre_post_arrays(
+        self, scales: npt.NDArray[np.float64] | list[Fraction]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """:meth:`pre_post` of every channel."""
+        triples = [self.pre_post(s if isinstance(s, Fraction) else float(s)) for s in scales]
+        pre, mantissa, post = np.array(triples, np.int64).reshape(-1, 3).T.copy()
+        return pre, mantissa, post
 
 
 def _exponent(value: Fraction) -> int:
@@ -196,7 +233,7 @@ class ActivationBounds:
     ----------
     precision : type of ``bound / scale``.
     rounding : of that quotient.
-    zero_point : added to the rounded integer, or before rounding.
+    zero_point : added to the rounded integer, or to the quotient in its own type.
     """
 
     precision: Precision = "float32"
@@ -205,14 +242,15 @@ class ActivationBounds:
 
     def code(self, bound: float, scale: float, zero_point: int) -> int:
         """The code that stands for the real ``bound``."""
-        if self.precision == "exact":
-            quotient: Any = Fraction(bound) / Fraction(scale)
-        else:
-            kind = np.dtype(self.precision).type
-            quotient = Fraction(float(kind(bound) / kind(scale)))
+        kind: Any = Fraction if self.precision == "exact" else np.dtype(self.precision).type
+        quotient = kind(bound) / kind(scale)
         if self.zero_point == "after_rounding":
-            return round_fraction(quotient, self.rounding) + zero_point
-        return round_fraction(quotient + zero_point, self.rounding)
+            return round_fraction(_exactly(quotient), self.rounding) + zero_point
+        return round_fraction(_exactly(quotient + kind(zero_point)), self.rounding)
+
+
+def _exactly(value: Any) -> Fraction:
+    return value if isinstance(value, Fraction) else Fraction(float(value))
 
 
 ACTIVATIONS: dict[str, tuple[float | None, float | None]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,13 +57,27 @@ def float_clamp(call: Call) -> Callable[[Array], Array]:
     return lambda x: np.minimum(np.maximum(x, bottom), top)
 
 
-def bias_values(call: Call, channels: int) -> npt.NDArray[np.int64] | None:
-    """The constant bias as int64, None if the operator has none."""
+Reader = Callable[[Sequence[Any]], Any]
+"""From the operand arrays of a run to the form of one of them that a kernel takes."""
+
+
+def reader(call: Call, operand: str, form: Callable[[Array], Array] = lambda x: x) -> Reader:
+    """``form`` of an operand: of a constant it is made once, of a computed one in every run."""
+    constant = call.known(operand)
+    if constant is not None:
+        made = form(constant)
+        return lambda values: made
+    position = call.position(operand)
+    return lambda values: form(values[position])
+
+
+def bias_reader(call: Call, channels: int) -> Reader:
+    """The bias as int64, None if the operator has none."""
     tensor = call.get("bias")
     if tensor is None:
-        return None
+        return lambda values: None
     check_bias_shape(call, tensor, channels)
-    return np.ascontiguousarray(call.value("bias").astype(np.int64).reshape(-1))
+    return reader(call, "bias", lambda b: np.ascontiguousarray(b, np.int64).reshape(-1))
 
 
 def check_bias_shape(call: Call, bias: Tensor, channels: int) -> None:

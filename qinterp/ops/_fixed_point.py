@@ -8,13 +8,15 @@ GetInvSqrtQuantizedMultiplierExp, log_x_for_x_greater_than_or_equal_to_1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 from qinterp import _kernels
 from qinterp.numerics.rounding import OVERFLOW_CODE, ROUNDING_CODE
 
-Integers = npt.NDArray[np.int64]
+Integers = npt.NDArray[Any]
 
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
@@ -34,7 +36,8 @@ def wrap32(x: Integers) -> Integers:
 
 def multiply(a: Integers, b: Integers | int) -> Integers:
     """SaturatingRoundingDoublingHighMul: ``a * b / 2**31``, ties toward positive."""
-    return np.minimum((a * b + (1 << 30)) >> 31, INT32_MAX)
+    high: Integers = np.minimum((a * b + (1 << 30)) >> 31, INT32_MAX)
+    return high
 
 
 def divide_power(x: Integers, exponent: Integers | int) -> Integers:

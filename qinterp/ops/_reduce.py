@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
-from qinterp.ops._operator import Operator
+from qinterp.ops._operator import Operator, Run
+
+PLAIN_INTEGERS = ("int32", "int64")
 
 
 def reduction(kind: str, builtin: str) -> Operator:
@@ -61,3 +64,29 @@ def gatherer(call: Call) -> Callable[[Array], Array]:
     kept = tuple(axis for axis in range(len(shape)) if axis not in axes)
     size = (math.prod(shape[axis] for axis in kept), reduced_count(call))
     return lambda x: np.ascontiguousarray(x.transpose(*kept, *axes)).reshape(size)
+
+
+def integer_sum(
+    call: Call, zero_point: int, accumulator: Any
+) -> Callable[[Array], tuple[Array, bool]]:
+    """The sums of codes less the zero point, one an output, and whether one overflowed."""
+    rows = gatherer(call)
+    ones = np.ones((1, reduced_count(call)), np.int8)
+    no_zero_point = np.zeros(1, np.int64)
+    return lambda x: _kernels.matmul(
+        rows(x), ones, None, zero_point, no_zero_point, accumulator
+    )
+
+
+def float_sum(call: Call) -> Callable[[Array], Array]:
+    """The sums in float32, elements added in their order."""
+    rows = gatherer(call)
+    ones = np.ones((1, reduced_count(call)), np.float32)
+    shape = call.output.shape
+    return lambda x: _kernels.matmul_float32(rows(x), ones, None).reshape(shape)
+
+
+def constant(call: Call, value: int) -> Run:
+    """What a reduction of nothing gives."""
+    shape, dtype = call.output.shape, call.output.numpy_dtype
+    return lambda values, notes: [np.full(shape, value, dtype)]

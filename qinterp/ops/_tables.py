@@ -29,7 +29,7 @@ def lookup(call: Call, table: Array) -> Run:
     table = np.ascontiguousarray(table, call.output.numpy_dtype)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [table[values[0].view(unsigned)]]
+        return [np.asarray(table[values[0].view(unsigned)])]
 
     return run
 
@@ -72,7 +72,8 @@ def interpolated_table(
         entries = sample - round_away(error / floats(2))
         last = round_away(function(np.array([high])) * per_step)
         table = np.concatenate([entries, last])
-    return np.minimum(np.maximum(table, floats(-32768)), floats(32767)).astype(np.int16)
+    codes: Array = np.minimum(np.maximum(table, floats(-32768)), floats(32767)).astype(np.int16)
+    return codes
 
 
 def interpolate(table: Array) -> Array:
@@ -81,4 +82,5 @@ def interpolate(table: Array) -> Array:
     index, offset = 256 + (code >> 7), code & 0x7F
     entries = table.astype(np.int64)
     slope = (entries[index + 1] - entries[index]).astype(np.int16).astype(np.int64)
-    return (entries[index] + ((slope * offset + 64) >> 7)).astype(np.int16)
+    codes: Array = (entries[index] + ((slope * offset + 64) >> 7)).astype(np.int16)
+    return codes

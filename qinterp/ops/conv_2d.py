@@ -15,11 +15,12 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import (
     INTEGERS,
     WEIGHTS,
-    bias_values,
+    bias_reader,
     check_activation,
     check_bias_shape,
     float_clamp,
     order_taps,
+    reader,
     requantizer,
     weight_zero_points,
 )
@@ -50,7 +51,8 @@ def shapes(call: Call) -> list[Shape]:
     n, h, w, c = call.rank("input", 4)
     oc, kh, kw, ic = call.rank("filter", 4)
     call.check(ic > 0 and c % ic == 0, f"{c} input channels do not divide into groups of {ic}")
-    call.check(oc % (c // ic or 1) == 0, f"{oc} output channels do not divide into {c // ic} groups")
+    groups = c // ic
+    call.check(oc % max(groups, 1) == 0, f"{oc} output channels do not divide into {groups} groups")
     check_activation(call)
     bias = call.get("bias")
     if bias is not None:
@@ -66,9 +68,9 @@ def accumulate(call: Call) -> Run:
     call.types(input=INTEGERS, filter=WEIGHTS, bias=("int32", "int64"), output=INTEGERS)
     oc, kh, kw, ic = call["filter"].shape
     x_zero_point = call.per_tensor(call["input"])[1]
-    weights = call.value("filter")
+    weights = reader(call, "filter")
     w_zero_point = weight_zero_points(call, call["filter"], oc)
-    bias = bias_values(call, oc)
+    bias = bias_reader(call, oc)
     groups, strides, dilations, padding, size = _geometry(call)
     accumulator = call.policy.accumulator.codes
     taps = order_taps(call.policy, (kh, kw), ic)
@@ -76,8 +78,8 @@ def accumulate(call: Call) -> Run:
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc = _kernels.conv_2d(
-            values[0], weights, bias, x_zero_point, w_zero_point, strides, dilations, padding,
-            size, groups, accumulator, taps,
+            values[0], weights(values), bias(values), x_zero_point, w_zero_point,
+            strides, dilations, padding, size, groups, accumulator, taps,
         )  # fmt: skip
         return [finish(acc, notes)]
 

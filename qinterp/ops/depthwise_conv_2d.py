@@ -16,11 +16,12 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import (
     INTEGERS,
     WEIGHTS,
-    bias_values,
+    bias_reader,
     check_activation,
     check_bias_shape,
     float_clamp,
     order_taps,
+    reader,
     requantizer,
     weight_zero_points,
 )
@@ -69,9 +70,9 @@ def accumulate(call: Call) -> Run:
     call.types(input=INTEGERS, filter=WEIGHTS, bias=("int32", "int64"), output=INTEGERS)
     _, kh, kw, oc = call["filter"].shape
     x_zero_point = call.per_tensor(call["input"])[1]
-    weights = call.value("filter").reshape(kh, kw, oc)
+    weights = reader(call, "filter", lambda w: w.reshape(kh, kw, oc))
     w_zero_point = weight_zero_points(call, call["filter"], oc)
-    bias = bias_values(call, oc)
+    bias = bias_reader(call, oc)
     strides, dilations, size, padding = _geometry(call)
     accumulator = call.policy.accumulator.codes
     taps = order_taps(call.policy, (kh, kw), 1)
@@ -79,8 +80,8 @@ def accumulate(call: Call) -> Run:
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc = _kernels.depthwise_conv_2d(
-            values[0], weights, bias, x_zero_point, w_zero_point, strides, dilations, padding,
-            size, accumulator, taps,
+            values[0], weights(values), bias(values), x_zero_point, w_zero_point,
+            strides, dilations, padding, size, accumulator, taps,
         )  # fmt: skip
         return [finish(acc, notes)]
 

@@ -16,10 +16,11 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import (
     INTEGERS,
     WEIGHTS,
-    bias_values,
+    bias_reader,
     check_activation,
     check_bias_shape,
     float_clamp,
+    reader,
     requantizer,
     weight_zero_points,
 )
@@ -70,19 +71,23 @@ def shapes(call: Call) -> list[Shape]:
 @FULLY_CONNECTED.recipe("accumulate", family=ANY_FAMILY)
 def accumulate(call: Call) -> Run:
     """Sum of products in the policy's accumulator, then its requantization."""
-    call.types(input=INTEGERS, weights=WEIGHTS, bias=("int32", "int64"), output=INTEGERS)
+    call.types(
+        input=INTEGERS, weights=(*WEIGHTS, "int16"), bias=("int32", "int64"), output=INTEGERS
+    )
     units, length = call["weights"].shape
     x_zero_point = call.per_tensor(call["input"])[1]
-    weights = call.value("weights")
+    weights = reader(call, "weights")
     w_zero_point = weight_zero_points(call, call["weights"], units)
-    bias = bias_values(call, units)
+    bias = bias_reader(call, units)
     accumulator = call.policy.accumulator.codes
     finish = requantizer(call, call["input"], call["weights"], units)
     shape = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         rows = values[0].reshape(-1, length)
-        acc = _kernels.matmul(rows, weights, bias, x_zero_point, w_zero_point, accumulator)
+        acc = _kernels.matmul(
+            rows, weights(values), bias(values), x_zero_point, w_zero_point, accumulator
+        )
         return [finish(acc, notes).reshape(shape)]
 
     return run

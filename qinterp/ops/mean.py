@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
@@ -21,14 +20,19 @@ from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import round_fraction
 from qinterp.numerics.stages import NAMED_STAGES, Stage
 from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
-from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._elementwise import Real, real_finish
 from qinterp.ops._operator import Notes, Run
-from qinterp.ops._reduce import gatherer, reduced_count, reduction
+from qinterp.ops._reduce import (
+    PLAIN_INTEGERS,
+    constant,
+    float_sum,
+    gatherer,
+    integer_sum,
+    reduced_count,
+    reduction,
+)
 
 MEAN = reduction("mean", "MEAN")
-
-_NO_ZERO_POINT = np.zeros(1, np.int64)
-_PLAIN_INTEGERS = ("int32", "int64")
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,12 @@ class DividedMultiplier:
 @MEAN.recipe("divided_multiplier", DividedMultiplier, family="tflite")
 def divided_multiplier(call: Call) -> Run:
     """``out = zo + r(sum(x - z))`` with the multiplier divided by the count."""
-    if call["input"].dtype in _PLAIN_INTEGERS:
+    if call["input"].dtype in PLAIN_INTEGERS:
         return _truncated_mean(call)
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     count = reduced_count(call)
     if count == 0:
-        return _constant(call, 0)
+        return constant(call, 0)
     params: DividedMultiplier = call.params
     scale, x_zero_point = call.per_tensor(call["input"])
     s_out, zero_point = call.per_tensor(call.output)
@@ -77,19 +81,11 @@ def divided_multiplier(call: Call) -> Run:
         zero_point=zero_point,
         bounds=activation_bounds(call),
     )
-    rows = gatherer(call)
-    ones = np.ones((1, count), np.int8)
-    accumulator = call.policy.accumulator.codes
+    total = integer_sum(call, x_zero_point, call.policy.accumulator.codes)
     shape, dtype = call.output.shape, call.output.numpy_dtype
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = accumulated(
-            call,
-            _kernels.matmul(
-                rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, accumulator
-            ),
-            notes,
-        )
+        acc = accumulated(call, total(values[0]), notes)
         return [stages(acc, np.empty(acc.shape, dtype)).reshape(shape)]
 
     return run
@@ -98,30 +94,21 @@ def divided_multiplier(call: Call) -> Run:
 @MEAN.recipe("real", Real, family="real")
 def real(call: Call) -> Run:
     """The real mean, rounded once."""
-    if call["input"].dtype in _PLAIN_INTEGERS:
+    if call["input"].dtype in PLAIN_INTEGERS:
         return _truncated_mean(call)
     call.types(input=INTEGERS, output=INTEGERS)
     count = reduced_count(call)
     scale, x_zero_point = call.per_tensor(call["input"])
-    s_out, zero_point = call.per_tensor(call.output)
     if count == 0:
-        return _constant(call, zero_point)
-    ratio = Fraction(scale) / Fraction(s_out) / count
-    rows = gatherer(call)
-    ones = np.ones((1, count), np.int8)
-    bounds = activation_bounds(call)
+        return constant(call, call.per_tensor(call.output)[1])
+    total = integer_sum(call, x_zero_point, EXACT_SUM)
+    finish = real_finish(call, Fraction(scale) / count)
     shape = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total, _ = _kernels.matmul(
-            rows(values[0]), ones, None, x_zero_point, _NO_ZERO_POINT, EXACT_SUM
-        )
-        notes.add("accumulator", total)
-
-        def exact(i: int, digits: int) -> Fraction:
-            return int(total.flat[i]) * ratio
-
-        return [quantize_real(call, total * float(ratio), exact, bounds).reshape(shape)]
+        acc, _ = total(values[0])
+        notes.add("accumulator", acc)
+        return [finish(acc).reshape(shape)]
 
     return run
 
@@ -131,14 +118,11 @@ def float32(call: Call) -> Run:
     """Elements added one after the other in float32, then one division; NaN of nothing."""
     call.types(input=("float32",), output=("float32",))
     count = reduced_count(call)
-    rows = gatherer(call)
-    ones = np.ones((1, count), np.float32)
-    shape = call.output.shape
+    total = float_sum(call)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = _kernels.matmul_float32(rows(values[0]), ones, None)
         with np.errstate(invalid="ignore"):
-            return [(total / np.float32(count)).reshape(shape)]
+            return [total(values[0]) / np.float32(count)]
 
     return run
 
@@ -148,7 +132,7 @@ def _truncated_mean(call: Call) -> Run:
     call.types(output=(call["input"].dtype,))
     count = reduced_count(call)
     if count == 0:
-        return _constant(call, 0)
+        return constant(call, 0)
     rows = gatherer(call)
     shape, dtype = call.output.shape, call.output.numpy_dtype
 
@@ -159,9 +143,3 @@ def _truncated_mean(call: Call) -> Run:
         return [(floor + ((rest != 0) & (total < 0))).astype(dtype).reshape(shape)]
 
     return run
-
-
-def _constant(call: Call, value: int) -> Run:
-    """The mean of nothing."""
-    shape, dtype = call.output.shape, call.output.numpy_dtype
-    return lambda values, notes: [np.full(shape, value, dtype)]

@@ -17,23 +17,16 @@ from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
+from qinterp.numerics.real import round_real
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import AddZeroPoint, Clamp, DivideScale, Round, Stage
-from qinterp.ops._elementwise import Real, apply_stages, quantize_real
+from qinterp.ops._elementwise import Real, apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
 
 QUANTIZE = Operator("quantize", ("input",))
 
 CODES = ("int8", "uint8", "int16", "int4")
-# what Prepare of quantize.cc lets through
-_FROM_CODES = {
-    "int8": ("int8", "uint8", "int16"),
-    "uint8": ("int8", "uint8", "int16"),
-    "int16": ("int8", "int16", "int32"),
-    "int32": ("int8", "int16"),
-}
-
 
 @dataclass(frozen=True)
 class FromFloat:
@@ -103,8 +96,9 @@ def from_float(call: Call) -> Run:
 @QUANTIZE.recipe("requantize", family=ANY_FAMILY)
 def requantize(call: Call) -> Run:
     """``out = zo + r(x - zi)`` by the policy's requantization."""
+    types = ("int8", "uint8", "int16", "int32")
+    call.types(input=types, output=types)
     kind = call["input"].dtype
-    call.types(input=tuple(_FROM_CODES), output=_FROM_CODES.get(kind, ()))
     scale, zero_point = call.per_tensor(call["input"])
     out_scale, out_zero_point = call.per_tensor(call.output)
     if (kind, call.output.dtype) == ("int16", "int16"):
@@ -134,18 +128,26 @@ def requantize(call: Call) -> Run:
 def real(call: Call) -> Run:
     """The quotient of a float and the scale, rounded once."""
     call.types(input=("float32",), output=CODES)
-    scale, _ = call.per_tensor(call.output)
-    kind = call.output.int_type
+    q = call.quantization(call.output)
+    shape = call["input"].shape
+    along = [1] * len(shape)
+    if q.axis is not None:
+        along[q.axis] = q.scale.size
+    scale = np.broadcast_to(q.scale.astype(np.float64).reshape(along), shape)
+    zero_point = q.zero_point.reshape(along)
+    kind, dtype = call.output.int_type, call.output.numpy_dtype
+    limits = (kind.min - int(q.zero_point.max()), kind.max - int(q.zero_point.min()))
+    params: Real = call.params
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x = values[0].astype(np.float64)
+        if np.isnan(x).any():
+            call.bad_input("the input has NaN, which no code stands for")
 
         def exact(i: int, digits: int) -> Fraction:
-            value = float(x.flat[i])
-            if np.isnan(value):
-                call.bad_input("the input has NaN, which no code stands for")
-            return Fraction(value) / Fraction(scale)
+            return Fraction(float(x.flat[i])) / Fraction(float(scale.flat[i]))
 
-        return [quantize_real(call, x / scale, exact, (kind.min, kind.max))]
+        codes = round_real(x / scale, exact, rounding=params.rounding, bounds=limits)
+        return [np.asarray(np.clip(codes + zero_point, kind.min, kind.max), dtype)]
 
     return run

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 import threading
 import warnings
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 from qinterp.errors import InputError, QInterpError, RuntimeUnavailableError
 
 _MISSING = "the runtime {name} needs: pip install 'qinterp[litert]'"
-_CHATTER = b"INFO: "
 
 
 class LiteRTError(QInterpError):
@@ -80,7 +78,7 @@ class LiteRT:
         from ai_edge_litert import interpreter
 
         # The warning is about memory: all tensors are kept, which is what is wanted here.
-        with _without_chatter(), warnings.catch_warnings(), _runtime_errors(self.name):
+        with warnings.catch_warnings(), _runtime_errors(self.name):
             warnings.filterwarnings("ignore", message=".*experimental_preserve_all_tensors")
             return interpreter.Interpreter(
                 model_content=model,
@@ -171,7 +169,10 @@ class LiteRTSession:
             index = self._inputs[name]
             if current[index] != shape:
                 self._interpreter.resize_tensor_input(index, shape)
-        with _without_chatter():
+        if self._runtime.resolver == "AUTO":
+            with _without_greeting():
+                self._interpreter.allocate_tensors()
+        else:
             self._interpreter.allocate_tensors()
         self._allocated = shapes
 
@@ -246,31 +247,39 @@ def _runtime_errors(name: str) -> Iterator[None]:
         raise LiteRTError(f"{name}: {error}") from error
 
 
-_quiet = threading.Lock()
-
-
 @contextlib.contextmanager
-def _without_chatter() -> Iterator[None]:
-    """Drop the lines that the C++ logger writes to file descriptor 2 as INFO; keep all others."""
-    with _quiet, tempfile.TemporaryFile() as log:
-        sys.stderr.flush()
-        try:
-            original = os.dup(2)
-        except OSError:  # there is no stderr (pythonw, a daemon): nothing to keep quiet
+def _without_greeting() -> Iterator[None]:
+    """Keep the line by which XNNPACK's first use in a process is announced from standard error.
+
+    It is written to file descriptor 2 by C++ code, so that the descriptor is redirected, once.
+    Whatever else arrives there meanwhile is written on.
+    """
+    with _greeting_lock:
+        if _greeted.is_set():
             yield
             return
-        os.dup2(log.fileno(), 2)
+        _greeted.set()
         try:
+            original = os.dup(2)
+        except OSError:  # there is no standard error: nothing to keep quiet
             yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            log.seek(0)
-            for line in log:
-                if not line.startswith(_CHATTER):
-                    os.write(original, line)
-            os.close(original)
+            return
+        with tempfile.TemporaryFile() as log:
+            os.dup2(log.fileno(), 2)
+            try:
+                yield
+            finally:
+                os.dup2(original, 2)
+                log.seek(0)
+                for line in log:
+                    if not line.startswith(_GREETING):
+                        os.write(2, line)
+                os.close(original)
 
+
+_GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"
+_greeting_lock = threading.Lock()
+_greeted = threading.Event()
 
 RUNTIMES = {
     runtime.name: runtime

@@ -15,7 +15,7 @@ Tap = tuple[int, int] | None
 
 
 def accumulate(
-    t: Twin, taps: Sequence[tuple[int | None, int]], x_zero: int, w_zero: int, bias: int | None
+    t: Twin, taps: Sequence[tuple[Any, int]], x_zero: int, w_zero: int, bias: int | None
 ) -> int:
     """The accumulator of one output.
 
@@ -102,14 +102,16 @@ def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index
 
 def _in_tail(tail: Any, index: Index, shape: Sequence[int]) -> bool:
     if tail.along == "channel":
-        return index[-1] >= shape[-1] // tail.block * tail.block
+        start: int = shape[-1] // tail.block * tail.block
+        return index[-1] >= start
     flat = size = 0
     for i, n in zip(index, shape, strict=True):
         flat = flat * n + i
     size = 1
     for n in shape:
         size *= n
-    return flat >= size // tail.block * tail.block
+    whole: int = size // tail.block * tail.block
+    return flat >= whole
 
 
 def window_taps(t: Twin, kernel: tuple[int, int], depth: int) -> Iterator[tuple[int, int, int]]:

@@ -44,11 +44,11 @@ def rounded(value: Fraction, rule: str) -> int:
 
 def fitted(value: int, bits: int, rule: str) -> int:
     """``value`` in ``bits`` signed bits."""
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     if low <= value <= high:
         return value
     if rule == "wrap":
-        return (value - low) % 2**bits + low
+        return (value - low) % (1 << bits) + low
     if rule == "indefinite":
         return low
     return high if value > high else low
@@ -79,6 +79,8 @@ class Factor:
     exact: Fraction
     mantissa: int = 0
     shift: int = 0
+    pre: int = 0
+    post: int = 0
 
 
 def effective(t: Twin, a: Fraction, b: Fraction, out: Fraction) -> Factor:
@@ -100,6 +102,8 @@ def factor(value: Fraction, multiplier: Any) -> Factor:
     """``value`` with its mantissa and shift."""
     if multiplier.form == "none" or value == 0:
         return Factor(value)
+    if multiplier.form == "pre_post_shift":
+        return _between_shifts(value, multiplier)
     shift = 0
     while abs(value) >= Fraction(2) ** shift:
         shift += 1
@@ -115,6 +119,18 @@ def factor(value: Fraction, multiplier: Any) -> Factor:
         shorter = rounded(Fraction(mantissa, less), "ties_toward_positive")
         mantissa = min(shorter, 2**multiplier.reduce_to - 1)
     return Factor(value, mantissa, shift)
+
+
+def _between_shifts(value: Fraction, multiplier: Any) -> Factor:
+    exponent = math.floor(math.log2(value))  # of a float32: its logarithm is far enough from k + 1
+    if value == Fraction(2) ** exponent:
+        return Factor(value, 2 ** max(exponent, 0), min(exponent, 0), 0, max(-exponent, 0))
+    # the least shifts that bring the value to a half and, within the limit, to 2**bits
+    post = max(-exponent - 1, min(multiplier.bits - exponent, multiplier.post_limit), 0)
+    longest = Fraction(2**multiplier.bits - 1)
+    pre = next(p for p in range(post // 2 + 1) if p == post // 2 or value * 2 ** (post + p) >= longest)
+    mantissa = rounded(value * 2 ** (post + pre), multiplier.rounding)
+    return Factor(value, mantissa, -(pre + post), pre, post)
 
 
 def run_stages(
@@ -198,6 +214,8 @@ def _amount(stage: Any, by: Factor) -> int:
         "left": max(by.shift, 0),
         "right": max(-by.shift, 0),
         "total": stage.by - by.shift,
+        "pre": by.pre,
+        "post": by.post,
     }[stage.amount]
 
 
@@ -239,7 +257,10 @@ def _bound(t: Twin, real: float) -> int:
     if rule.precision != "exact":
         quotient = float_of(quotient, bits_of(rule.precision))
     if rule.zero_point == "before_rounding":
-        return rounded(quotient + zero_point(out), rule.rounding)
+        moved = quotient + zero_point(out)
+        if rule.precision != "exact":
+            moved = float_of(moved, bits_of(rule.precision))
+        return rounded(moved, rule.rounding)
     return rounded(quotient, rule.rounding) + zero_point(out)
 
 

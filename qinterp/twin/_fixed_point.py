@@ -28,7 +28,7 @@ def zeros(a: int) -> int:
 
 
 def exponential(a: int, m: int) -> int:
-    """exp of ``a <= 0`` with ``m`` integer bits, with none."""
+    """The exponential of ``a <= 0`` with ``m`` integer bits, as a number with none."""
     if a == 0:
         return _TOP
     n = 31 - m
@@ -87,7 +87,7 @@ def inverse_root(n: int) -> tuple[int, int]:
 
 
 def logarithm(a: int, m: int, out: int) -> int:
-    """log of ``a >= 1`` with ``m`` integer bits, as a number with ``out``."""
+    """The logarithm of ``a >= 1`` with ``m`` integer bits, as a number with ``out``."""
     inner = out + 1
     quarter = power(2**29, -inner)
     a_room, b = zeros(a), product(a, 1518500250)

@@ -51,4 +51,5 @@ def interpolated(entries: Callable[[int], int], code: int) -> int:
     index, offset = divmod(code + 32768, 128)
     first = entries(index)
     slope = fitted(entries(index + 1) - first, 16, "wrap")
-    return fitted(first + rounded(Fraction(slope * offset, 128), "ties_toward_positive"), 16, "wrap")
+    moved = rounded(Fraction(slope * offset, 128), "ties_toward_positive")
+    return fitted(first + moved, 16, "wrap")

@@ -10,7 +10,7 @@ from qinterp.twin._arithmetic import (
     effective,
     fitted,
     float_of,
-    quantized,
+    rounded,
     run_stages,
     storage,
 )
@@ -21,15 +21,14 @@ from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 def from_float(t: Twin, output: int, index: Index) -> int:
     """One float as a code."""
     out = t.call.output
-    axis = out.quantization.axis if out.quantization else None
-    channel = index[axis] if axis is not None else 0
+    channel = _channel(t, index)
     by = scale(out, channel)
     if t.params.inverse:
         by = float_of(1 / by, 32)
     x = t.at("input", index)
     t.say("input", x)
     if not math.isfinite(x):
-        # beyond every code: 2**200 has the same fate as infinity, and NaN that of a number too large
+        # 2**200 has the same fate as infinity, and NaN that of a number too large
         x = math.copysign(2.0**200, x)
     return run_stages(
         t, t.params.stages, _lane(x), Factor(by), zero_point(out, channel), storage(out)
@@ -56,7 +55,16 @@ def requantize(t: Twin, output: int, index: Index) -> int:
 def real(t: Twin, output: int, index: Index) -> int:
     """One float as a code."""
     x = t.at("input", index)
-    low, high = storage(t.call.output)
+    out = t.call.output
+    low, high = storage(out)
     if math.isinf(x):
         return high if x > 0 else low
-    return quantized(t, Fraction(x))
+    channel = _channel(t, index)
+    steps = Fraction(x) / scale(out, channel)
+    t.say("real value / output scale", steps)
+    return min(max(rounded(steps, t.params.rounding) + zero_point(out, channel), low), high)
+
+
+def _channel(t: Twin, index: Index) -> int:
+    q = t.call.output.quantization
+    return index[q.axis] if q is not None and q.axis is not None else 0

@@ -6,23 +6,32 @@ Source: tflite/kernels/internal/reference/softmax.h Softmax.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.elementary import exp32
+from qinterp.numerics.libm import LIBRARIES, Library
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops.softmax import SOFTMAX
 
 
-@SOFTMAX.recipe("float32", floats=True)
+@dataclass(frozen=True)
+class Float32:
+    """The C library whose ``expf`` it is."""
+
+    library: Library = "glibc_2.28"
+
+
+@SOFTMAX.recipe("float32", Float32, floats=True)
 def float32(call: Call) -> Run:
     """``exp((x - max) * beta) / sum``; the terms are added one after the other."""
     call.types(input=("float32",), output=("float32",))
     shape = call["input"].shape
     beta = np.float32(call.attributes["beta"])
+    exp = LIBRARIES[call.params.library]["exp"]
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if not values[0].size:
@@ -33,7 +42,7 @@ def float32(call: Call) -> Run:
             most = np.fmax.reduce(
                 rows, axis=-1, keepdims=True, initial=np.finfo(np.float32).min
             )
-            terms = exp32((rows - most) * beta)
+            terms = exp((rows - most) * beta)
             total = np.cumsum(terms, axis=-1, dtype=np.float32)[..., -1:]
             return [terms / total]
 

@@ -37,7 +37,7 @@ _LONGEST_ROW = 65535  # more terms do not fit the 32-bit sum
 
 @dataclass(frozen=True)
 class InterpolatedTables:
-    """exp on -10 .. 0 and 1 / (1 + x) on 0 .. 1, each by 513 entries.
+    """Of exp on -10 .. 0 and 1 / (1 + x) on 0 .. 1, each by 513 entries.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ def interpolated_tables(call: Call) -> Run:
 
 @cache
 def _tables() -> tuple[Array, Array]:
-    """exp and 1 / (1 + x) for every code, in Q0.15."""
+    """Of exp and 1 / (1 + x) for every code, in Q0.15."""
     unit = (2.0 / 65535, 0)
     exponential = interpolated_table(exp64, (10.0 / 65535, 32767), unit, np.float64)
     reciprocal = interpolated_table(

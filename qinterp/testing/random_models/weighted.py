@@ -24,12 +24,12 @@ def _weight_type(draw: Draw) -> str:
 
 
 def _weights(draw: Draw, shape: Sequence[int], axis: int) -> tuple[str, NDArray[np.float64], float]:
-    """Add weights; return their name, their scales along `axis` and the size of a typical code."""
+    """Add weights; return their name, one scale or one per channel, and a typical code's size."""
     dtype = _weight_type(draw)
     channels = shape[axis]
     if dtype == "float32":
         name = draw.writer.constant("w", draw.floats(shape, 1.0))
-        return name, np.ones(channels), 1.0
+        return name, np.ones(1), 1.0
     zero_point = draw.zero_point(dtype) if dtype == "uint8" else 0
     codes = draw.codes(shape, dtype, zero_point)
     if dtype != "uint8" and draw.chance(0.6):  # narrow range, as converters make it
@@ -47,31 +47,31 @@ def _weights(draw: Draw, shape: Sequence[int], axis: int) -> tuple[str, NDArray[
         "w", codes, dtype=dtype, scale=scales, zero_point=zero_point, axis=axis
     )
     typical = float(np.sqrt(np.mean((codes.astype(np.float64) - zero_point) ** 2)))
-    return name, np.broadcast_to(scales, (channels,)), typical
+    return name, scales, typical
 
 
 def _bias(
-    draw: Draw, product_scales: NDArray[np.float64], spread: float, options: dict[str, Any]
+    draw: Draw,
+    channels: int,
+    product_scales: NDArray[np.float64],
+    spread: float,
+    options: dict[str, Any],
 ) -> str:
     """Add a bias of accumulator steps; for int16, also choose its type (and say so in options)."""
-    channels = len(product_scales)
     if draw.dtype == "float32":
         return draw.writer.constant("b", draw.floats((channels,)))
     dtype = "int32"
     if draw.dtype == "int16":
-        dtype = draw.pick(["int64", "int64", "int32"])
-        if draw.kind == "DEPTHWISE_CONV_2D":  # which has no such option
-            dtype = "int64"
-        # Without the option LiteRT would read an int32 bias as int64.
-        if draw.kind != "DEPTHWISE_CONV_2D" and (dtype == "int32" or draw.chance(0.3)):
+        # Without the option, which DEPTHWISE_CONV_2D has not, LiteRT reads an int32 bias as int64.
+        has_option = draw.kind != "DEPTHWISE_CONV_2D" and draw.chance(0.5)
+        dtype = draw.pick(["int64", "int32"]) if has_option else "int64"
+        if has_option:
             options["quantized_bias_type"] = dtype.upper()
     values = np.rint(draw.rng.normal(0, max(spread, 2.0), channels))
     if draw.chance(0.1):  # the bias decides everything
         values = draw.rng.choice([-(2.0**29), 2.0**29, 2.0**24 + 1], channels)
-    # One scale if they are equal: LiteRT compares it with input scale * weight scale.
-    scales = product_scales[:1] if np.ptp(product_scales) == 0 else product_scales
     draw.note(b=f"{dtype}[{channels}]")
-    return draw.writer.constant("b", values.astype(dtype), scale=scales.astype(np.float32))
+    return draw.writer.constant("b", values.astype(dtype), scale=product_scales.astype(np.float32))
 
 
 def _typical_distance(values: NDArray[Any], quant: Quant | None) -> float:
@@ -140,7 +140,7 @@ def _convolve(
     w, scales, weight_size = _weights(draw, filter_shape, axis)
     product_scales = np.float64(quant.scale if quant else 1.0) * scales
     spread = np.sqrt(terms) * weight_size * _typical_distance(draw.inputs["x"], quant)
-    b = _bias(draw, product_scales, spread, options)
+    b = _bias(draw, depths[1], product_scales, spread, options)
     output_shape = (batch, *_window_output(image, kernel, options), depths[1])
     output = _output_quant(draw, product_scales, spread)
     y = draw.output(output_shape, dtype, output)
@@ -207,7 +207,7 @@ def fully_connected(draw: Draw) -> Case:
     options: dict[str, Any] = {"keep_num_dims": keep}
     operands: list[str | None] = [x, w]
     if draw.chance(0.7):
-        operands.append(_bias(draw, product_scales, spread, options))
+        operands.append(_bias(draw, units, product_scales, spread, options))
     elif draw.chance(0.5):
         operands.append(None)
     output = _output_quant(draw, product_scales, spread)
@@ -244,7 +244,7 @@ def transpose_conv(draw: Draw) -> Case:
     }
     operands: list[str | None] = [shape, w, x]
     if draw.chance(0.6):
-        operands.append(_bias(draw, product_scales, spread, options))
+        operands.append(_bias(draw, units, product_scales, spread, options))
     elif draw.chance(0.3):
         operands.append(None)
     output = _output_quant(draw, product_scales, spread)

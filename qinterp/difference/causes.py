@@ -1,0 +1,217 @@
+"""Differing elements of one node, each placed against the exact result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from qinterp.difference.nodes import NodeRunner, operand_values, try_run, variant
+from qinterp.errors import QInterpError
+from qinterp.interpreter import Step
+from qinterp.ir import Graph, Node
+from qinterp.ir.tensor import Array
+from qinterp.numerics.scales import EffectiveScale
+from qinterp.numerics.stages import DivideScale, Scale, ScaleExact
+
+_MOST = 20_000  # elements looked at one by one, in Python integers
+
+
+@dataclass
+class Causes:
+    """What the differing elements are, counted.
+
+    Attributes
+    ----------
+    looked_at : elements classified.
+    ties : exact results half way between two codes.
+    nearer : of the other elements, by side ("a", "b", "neither"): whose code is the nearer to the
+        exact result.
+    kinds : cause to number of elements: "tie", "overflow in A", "overflow in B", "multiplier in
+        A" (the error of the multiplier alone moves the result), "rounding in A" (it is rounded
+        more than once, or not to the nearest), the same of B, "unknown".
+    """
+
+    looked_at: int = 0
+    ties: int = 0
+    nearer: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+
+    def count(self, cause: str) -> int:
+        """Elements of a cause on either side."""
+        return sum(n for kind, n in self.kinds.items() if kind.startswith(cause))
+
+
+class Truth:
+    """Exact results of the nodes of a graph, rounded either way where they are ties."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.runner = NodeRunner(graph, "exact")
+
+    def both(self, node: Node, values: Mapping[str, Array]) -> tuple[Array, Array] | None:
+        """The first output with ties toward negative, and toward positive; None if unknown."""
+        try:
+            step = self.runner.step(node, values)
+            operands = operand_values(self.runner.graph, node, values)
+            found = [
+                _rounded(step, rule, operands)
+                for rule in ("ties_toward_negative", "ties_toward_positive")
+            ]
+        except QInterpError:
+            return None
+        low, high = found
+        if low is None or high is None or low.dtype.kind == "f":
+            return None
+        return low, high
+
+
+def _rounded(step: Step, rule: Any, operands: Sequence[Array | None]) -> Array | None:
+    """The first output of an exact node under another rule for ties."""
+    assert step.call is not None
+    policy, params = step.call.policy, step.call.params
+    if hasattr(params, "rounding"):
+        params = replace(params, rounding=rule)
+    else:
+        policy = replace(
+            policy,
+            requantize=tuple(
+                replace(stage, rounding=rule) if isinstance(stage, ScaleExact) else stage
+                for stage in policy.requantize
+            ),
+        )
+    outputs = try_run(variant(step, policy, step.recipe, params), operands)
+    return outputs[0] if outputs else None
+
+
+def classify(
+    truth: Truth,
+    node: Node,
+    values: Mapping[str, Array],
+    codes: Mapping[str, Array],
+    runners: Mapping[str, NodeRunner],
+    found: Causes,
+) -> None:
+    """Count the differing elements of one sample.
+
+    Parameters
+    ----------
+    values : the operands that both sides had.
+    codes : the node's first output by side, "a" and "b".
+    runners : of the sides that can be executed, by side.
+    found : is added to.
+    """
+    both = truth.both(node, values)
+    where = np.flatnonzero(codes["a"] != codes["b"])[:_MOST]
+    found.looked_at += where.size
+    if both is None or both[0].shape != codes["a"].shape:
+        found.kinds["unknown"] += where.size
+        return
+    low, high = (side.reshape(-1)[where].astype(np.int64) for side in both)
+    at = {side: value.reshape(-1)[where].astype(np.int64) for side, value in codes.items()}
+    # twice the distance to the middle of the two roundings, which is the result if it is a tie
+    distance = {side: np.abs(2 * value - (low + high)) for side, value in at.items()}
+    tie = low != high
+    found.ties += int(tie.sum())
+    for side, other in ("ab", "ba"):
+        found.nearer[side] += int((~tie & (distance[side] < distance[other])).sum())
+    found.nearer["neither"] += int((~tie & (distance["a"] == distance["b"])).sum())
+    sums = _Sums.of(truth, node, values, runners, where)
+    for i in range(where.size):
+        found.kinds[_cause(i, at, int(low[i]), bool(tie[i]), sums)] += 1
+
+
+def _cause(i: int, at: Mapping[str, Any], exact: int, tie: bool, sums: _Sums | None) -> str:
+    if sums is not None:
+        for side, accumulators in sums.accumulators.items():
+            if int(accumulators[i]) != int(sums.true[i]):
+                return f"overflow in {side.upper()}"
+    if tie:
+        return "tie"
+    wrong = [side for side in "ba" if int(at[side][i]) != exact]
+    if sums is None or not wrong:
+        return "unknown"
+    side = max(wrong, key=lambda s: abs(int(at[s][i]) - exact))
+    product = sums.product(side, i)
+    if product is None:
+        return "unknown"
+    # the code that the side's own multiplier leads to, if it is then rounded once to the nearest
+    near = abs(product - int(at[side][i])) <= Fraction(1, 2)
+    return f"{'multiplier' if near else 'rounding'} in {side.upper()}"
+
+
+@dataclass
+class _Sums:
+    """Accumulators at the differing elements, and what each side multiplies them by."""
+
+    true: Any
+    accumulators: dict[str, Any]
+    channels: Any
+    zero_point: int
+    factors: dict[str, list[Fraction]]
+
+    @classmethod
+    def of(
+        cls,
+        truth: Truth,
+        node: Node,
+        values: Mapping[str, Array],
+        runners: Mapping[str, NodeRunner],
+        where: Array,
+    ) -> _Sums | None:
+        """None for a node that is not a sum of products, requantized."""
+        wanted = ("accumulator", "multiplier", "shift")
+        try:
+            notes = truth.runner.run(node, values, wanted).notes.get(node.name, {})
+            if "multiplier" not in notes:
+                return None
+            own = {}
+            for side, runner in runners.items():
+                own[side] = runner.run(node, values, wanted).notes.get(node.name, {})
+            factors = {
+                side: _factors(runners[side].step(node, values), own[side])
+                for side in own
+                if "multiplier" in own[side]
+            }
+        except QInterpError:
+            return None
+        total = notes["accumulator"]
+        return cls(
+            total.reshape(-1)[where],
+            {s: own[s]["accumulator"].reshape(-1)[where] for s in factors},
+            where % total.shape[-1],
+            truth.runner.graph.tensors[node.outputs[0]].zero_point,
+            factors,
+        )
+
+    def product(self, side: str, i: int) -> Fraction | None:
+        """The exact result of what ``side`` multiplies, zero point included."""
+        if side not in self.factors:
+            return None
+        factors = self.factors[side]
+        factor = factors[int(self.channels[i]) if len(factors) > 1 else 0]
+        return int(self.accumulators[side][i]) * factor + self.zero_point
+
+
+def _factors(step: Step, notes: Mapping[str, Any]) -> list[Fraction]:
+    """What a side multiplies its accumulators by, one a channel or one for all."""
+    assert step.call is not None
+    policy = step.call.policy
+    scaled = [t.quantization.scale for t in step.call.inputs if t and t.quantization][:2]
+    if len(scaled) < 2:
+        return []
+    output = step.call.quantization(step.call.output).scale
+    for stage in policy.requantize:
+        if isinstance(stage, (Scale, DivideScale)):
+            scale, _ = policy.effective_scale.of(*scaled, output)
+            return [Fraction(float(v)) for v in scale.astype(stage.precision)]
+        if isinstance(stage, ScaleExact):
+            return EffectiveScale(precision="exact").of(*scaled, output)[1]
+    drop = 0 if policy.multiplier.form == "pre_post_shift" else policy.multiplier.fraction_bits
+    return [
+        int(m) * Fraction(2) ** (int(s) - drop)
+        for m, s in zip(notes["multiplier"], notes["shift"], strict=True)
+    ]

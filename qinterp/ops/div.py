@@ -1,0 +1,93 @@
+"""Division with broadcasting (clause O-div).
+
+Source: tflite/kernels/div.cc; tflite/kernels/internal/reference/div.h DivElementwise;
+tflite/kernels/internal/common.h GetReciprocal; gemmlowp fixedpoint.h RoundingDivideByPOT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Rescale
+from qinterp.ops._accumulate import INTEGERS, activation_bounds
+from qinterp.ops._binary import (
+    Binary,
+    Codes,
+    floats,
+    integers,
+    one_type,
+    operand_scales,
+    pairwise,
+    real_types,
+    shapes,
+    subtract_zero_points,
+)
+from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._fixed_point import leading_zeros, multiply, reciprocal, wrap32
+from qinterp.ops._operator import Notes, Operator, Run
+
+DIV = Binary("div", {"activation": "none"})
+DIV.infers(shapes)
+
+
+@dataclass(frozen=True)
+class Reciprocal:
+    """The divisor's reciprocal in fixed point times the dividend with all its leading bits used.
+
+    Attributes
+    ----------
+    precision : of ``scale1 / (scale2 * output scale)``, every operation.
+    far_shift : a shift right of the quotient by 32 and more, or by less than 0, takes the amount
+        modulo 32, as x86 does (C++ leaves it undefined), or is what mathematics says.
+    """
+
+    precision: Literal["float32", "float64"] = "float32"
+    far_shift: Literal["modulo_32", "exact"] = "modulo_32"
+
+
+@DIV.reads_tflite("DIV", "DivOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """Attributes of a DIV."""
+    return {"activation": options.enum("fused_activation_function")}
+
+
+@DIV.recipe("reciprocal", Reciprocal, family="tflite")
+def by_reciprocal(call: Call) -> Run:
+    """``out = zo + (x1 - z1) * reciprocal(x2 - z2) * multiplier``, each product rounded."""
+    one_type(call, *INTEGERS)
+    params: Reciprocal = call.params
+    kind = np.dtype(params.precision).type
+    scale1, scale2, scale_out = (
+        kind(call.per_tensor(t)[0]) for t in (call["input1"], call["input2"], call.output)
+    )
+    rescale = Rescale.of_factor(float(scale1 / (scale2 * scale_out)), call.policy.multiplier)
+    multiplier, shift = int(rescale.multiplier[0]), int(rescale.shift[0])
+    zero_point = call.per_tensor(call.output)[1]
+    low, high = activation_bounds(call)
+    dtype = call.output.numpy_dtype
+    subtract = subtract_zero_points(call)
+    shift_right = _shift_modulo_32 if params.far_shift == "modulo_32" else _shift_exact
+
+    def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
+        a, b = subtract(x1, x2)
+        factor, over_unit = reciprocal(np.abs(b), 31)
+        headroom = leading_zeros(np.where(a < 0, ~a, a)) - 1  # sign bits that repeat
+        # the sign of the divisor goes to the dividend
+        negated = -a
+        negated_headroom = leading_zeros(np.where(negated < 0, ~negated, negated)) - 1
+        flip = b < 0
+        a, headroom = np.where(flip, negated, a), np.where(flip, negated_headroom, headroom)
+        quotient = multiply(wrap32(a << headroom), factor)
+        notes.add("accumulator", quotient)
+        scaled = multiply(quotient, multiplier)
+        steps = shift_right(scaled, over_unit + headroom - shift)
+        return np.clip(wrap32(steps + zero_point), low, high).astype(dtype)
+
+    return _checked(call, pairwise(call, evaluate))
