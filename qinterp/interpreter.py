@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import cpu_count
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,7 @@ from qinterp.schemes_io import load_scheme
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.ArrayLike
 _CACHED_SHAPES = 8
+_NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
 @dataclass
@@ -104,31 +106,68 @@ class Interpreter:
     def __init__(self, graph: Graph, scheme: str | Scheme = "tflite-reference") -> None:
         self.graph = graph
         self.scheme = load_scheme(scheme)
-        shapes = {name: graph.tensors[name].shape for name in graph.inputs}
         self._plans: dict[tuple[tuple[int, ...], ...], list[Step]] = {}
-        self._steps = self._plan(shapes)
+        self._lock = Lock()
+        self._steps = self._plan({})
+        self._fixed = {n for n, t in graph.tensors.items() if t.is_constant}
+        self._fixed |= {n for s in self._steps if s.outputs is not None for n in s.node.outputs}
         self._last_use = self._find_last_use()
 
     # ---- preparing ------------------------------------------------------------------------
 
-    def _plan(self, shapes: Mapping[str, tuple[int, ...]]) -> list[Step]:
-        key = tuple(shapes[name] for name in self.graph.inputs)
-        if key in self._plans:
-            return self._plans[key]
-        as_filed = all(shape == self.graph.tensors[n].shape for n, shape in shapes.items())
-        specs = dict(self.graph.tensors)
+    def _steps_for(self, given: Mapping[str, Array]) -> list[Step]:
+        """The nodes prepared for the tensors given, from the cache where that is enough."""
+        tensors = self.graph.tensors
+        shapes = {n: given[n].shape if n in given else tensors[n].shape for n in self.graph.inputs}
+        others = {n: v for n, v in given.items() if n not in shapes}
+        if any(n in self._fixed or v.shape != tensors[n].shape for n, v in others.items()):
+            return self._plan_for_inputs(shapes, given)
+        if all(shape == tensors[n].shape for n, shape in shapes.items()):
+            return self._steps
+        key = tuple(shapes.values())
+        steps = self._plans.get(key)
+        if steps is None:
+            steps = self._plan_for_inputs(shapes)
+            with self._lock:
+                if len(self._plans) >= _CACHED_SHAPES:
+                    del self._plans[next(iter(self._plans))]
+                self._plans[key] = steps
+        return steps
+
+    def _plan_for_inputs(
+        self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Array] = _NOTHING
+    ) -> list[Step]:
+        try:
+            return self._plan(shapes, given)
+        except ModelFormatError as error:
+            raise InputError(f"the inputs' shapes do not fit the model: {error}") from error
+
+    def _plan(
+        self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Array] = _NOTHING
+    ) -> list[Step]:
+        """Every node prepared; with ``given``, those that these tensors and the rest allow."""
+        graph = self.graph
+        specs = dict(graph.tensors)
         specs |= {n: specs[n].with_shape(shape) for n, shape in shapes.items()}
-        known: dict[str, Array] = {
-            name: t.data for name, t in specs.items() if t.data is not None
-        }
+        specs |= {n: specs[n].with_shape(value.shape) for n, value in given.items()}
+        known: dict[str, Array] = {name: t.data for name, t in specs.items() if t.data is not None}
+        if given:
+            known |= {n: value for n, value in given.items() if n in self._fixed}
+        at_hand = {n for n, t in specs.items() if t.is_constant or t.variable} | given.keys()
         steps: list[Step] = []
         missing: list[str] = []
         unknown: set[str] = set()
-        for index, node in enumerate(self.graph.nodes):
+        for index, node in enumerate(graph.nodes):
             step = Step(index, node)
+            if given:
+                if given.keys() >= set(node.outputs) or not at_hand.issuperset(
+                    filter(None, node.inputs)
+                ):
+                    continue
+                at_hand.update(node.outputs)
             if not unknown.intersection(node.inputs):
                 try:
-                    self._prepare(step, specs, known, check_shapes=as_filed)
+                    self._prepare(step, specs, known, given, check_shapes=not (shapes or given))
                 except UnknownValue:
                     step = Step(index, node)
                 except UnsupportedOperatorError as error:
@@ -139,9 +178,6 @@ class Interpreter:
             steps.append(step)
         if missing:
             raise UnsupportedOperatorError("; ".join(dict.fromkeys(missing)))
-        if len(self._plans) >= _CACHED_SHAPES:
-            self._plans.pop(next(iter(self._plans)))
-        self._plans[key] = steps
         return steps
 
     def _prepare(
@@ -149,6 +185,7 @@ class Interpreter:
         step: Step,
         specs: dict[str, Tensor],
         known: dict[str, Array],
+        given: Mapping[str, Array] = _NOTHING,
         *,
         check_shapes: bool = False,
     ) -> None:
@@ -177,14 +214,15 @@ class Interpreter:
         assert scheme is not None
         step.call = call(outputs, policy, choice.params)
         step.recipe, step.scheme = recipe.name, scheme.name
-        specs |= {t.name: t for t in outputs}
+        specs |= {t.name: t for t in outputs if t.name not in given}
         step.run = recipe.prepare(step.call)
         # the value of a SHAPE is known before its input is
         constant = all(name in known for name in node.inputs if name)
         if (constant or operator.reads_shapes_only) and not operator.state:
             values = [known.get(name) if name else None for name in node.inputs]
             step.outputs = tuple(_read_only(v) for v in self._run_step(step, values, NO_NOTES))
-            known |= dict(zip(node.outputs, step.outputs, strict=True))
+            results = zip(node.outputs, step.outputs, strict=True)
+            known |= {name: value for name, value in results if name not in given}
 
     def _find_last_use(self) -> dict[str, int]:
         last: dict[str, int] = {}
@@ -221,15 +259,12 @@ class Interpreter:
         kept = _as_capture(capture)
         values = self._check_inputs(inputs)
         given = frozenset(values)
-        shapes = {
-            name: values[name].shape if name in values else self.graph.tensors[name].shape
-            for name in self.graph.inputs
-        }
-        steps = self._steps if _same(shapes, self.graph) else self._plan(shapes)
+        steps = self._steps_for(values)
+        wanted = (notes,) if isinstance(notes, str) else tuple(notes)
         result = Result({}, kept if kept is not None else Capture(), {})
         listeners = (*hooks, *((kept,) if kept is not None else ()))
         record = self._start_record(values, given) if kept is not None else None
-        self._execute(steps, values, given, listeners, tuple(notes), result, free=kept is None)
+        self._execute(steps, values, given, listeners, wanted, result, free=kept is None)
         result.outputs = {n: values[n] for n in self.graph.outputs if n in values}
         if record is not None and kept is not None:
             kept.record = record | {"replaced": result.replaced}
@@ -280,7 +315,8 @@ class Interpreter:
             )
 
     def _run_step(self, step: Step, operands: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        assert step.run is not None and step.call is not None
+        assert step.run is not None
+        assert step.call is not None
         try:
             return step.run(operands, notes)
         except (OverflowError, ArithmeticError) as error:
@@ -540,10 +576,6 @@ def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor
                     f"the file says {tensor.describe()}, the operator gives {list(found.shape)}"
                 )
             )
-
-
-def _same(shapes: Mapping[str, tuple[int, ...]], graph: Graph) -> bool:
-    return all(shape == graph.tensors[name].shape for name, shape in shapes.items())
 
 
 def _read_only(value: Array) -> Array:

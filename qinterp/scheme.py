@@ -278,7 +278,7 @@ class Scheme:
                 rules[-1].setdefault("unset", []).append(keys)
             else:
                 rules[-1].setdefault("set", {})[keys] = to_table(value)
-        made = ", ".join(f"{path}={_short(value)}" for path, value in changes.items())
+        made = ", ".join(f"{path}={_short(to_table(value))}" for path, value in changes.items())
         name: str = table["name"]
         table["name"] = f"{name[:-1]}, {made}]" if name.endswith("]") else f"{name}[{made}]"
         return Scheme(table, where=self._where, lookup=self._lookup, rule_paths=paths)

@@ -20,6 +20,31 @@ INLINE __m256i load(const void *at) { return _mm256_loadu_si256((const __m256i *
 
 INLINE void store(void *at, __m256i x) { _mm256_storeu_si256((__m256i *)at, x); }
 
+/* ---- gathering, 32 or 16 elements at a time where memory goes on ---- */
+
+INLINE void convert_16(uint8_t *to, const uint8_t *from, const int conversion)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)from);
+    switch (conversion) {
+    case QI_WIDEN_SIGNED: store(to, _mm256_cvtepi8_epi16(bytes)); break;
+    case QI_WIDEN_UNSIGNED: store(to, _mm256_cvtepu8_epi16(bytes)); break;
+    default: store(to, load(from)); break; /* words */
+    }
+}
+
+INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, const int conversion)
+{
+    const ptrdiff_t in = conversion == QI_COPY_WORDS ? 2 : 1;
+    ptrdiff_t i = 0;
+    for (; i < n && limit - from >= (i + 16) * in; i += 16) convert_16(to + 2 * i, from + i * in, conversion);
+    for (; i < n; i++)
+        ((int16_t *)to)[i] = conversion == QI_WIDEN_SIGNED     ? ((const int8_t *)from)[i]
+                             : conversion == QI_WIDEN_UNSIGNED ? from[i]
+                                                               : ((const int16_t *)from)[i];
+}
+
+#include "gather.h"
+
 /* ---- products; weights: (steps, 16 channels, 2) int16 ---- */
 
 INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const int16_t *weights, int steps, const int32_t *bias,
@@ -380,5 +405,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx2 = {"avx2", 16, LANES, 16, NULL, gemm, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_avx2 = {"avx2", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow};
 #endif

@@ -21,6 +21,37 @@ INLINE __m512i multiply_add(__m512i sum, __m512i rows, __m512i weights, const in
     return bytes ? _mm512_dpbusd_epi32(sum, rows, weights) : _mm512_dpwssd_epi32(sum, rows, weights);
 }
 
+/* ---- gathering; masked loads and stores touch nothing else ---- */
+
+INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, const int conversion)
+{
+    const __m512i flip = _mm512_set1_epi8((char)0x80);
+    ptrdiff_t i = 0;
+    (void)limit;
+    if (conversion == QI_COPY_BYTES || conversion == QI_FLIP_BYTES) {
+        for (; i < n; i += 64) {
+            const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
+            __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
+            if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
+            _mm512_storeu_si512(to + i, bytes);
+        }
+        return;
+    }
+    for (; i < n; i += 32) {
+        const __mmask32 mask = n - i < 32 ? ~0u >> (32 - (n - i)) : ~0u;
+        __m512i words;
+        if (conversion == QI_WIDEN_SIGNED)
+            words = _mm512_cvtepi8_epi16(_mm256_maskz_loadu_epi8(mask, from + i));
+        else if (conversion == QI_WIDEN_UNSIGNED)
+            words = _mm512_cvtepu8_epi16(_mm256_maskz_loadu_epi8(mask, from + i));
+        else
+            words = _mm512_maskz_loadu_epi16(mask, from + 2 * i);
+        _mm512_storeu_si512(to + 2 * i, words);
+    }
+}
+
+#include "gather.h"
+
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
 
 INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *weights, int steps, const int32_t *bias,
@@ -362,5 +393,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gather, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow};
 #endif

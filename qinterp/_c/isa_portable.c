@@ -2,6 +2,50 @@
 #include "packed.h"
 
 #include <math.h>
+#include <string.h>
+
+#define INLINE static inline
+#define TARGET
+
+/* ---- gathering, 16 elements at a time where memory goes on ---- */
+
+INLINE void convert_16(uint8_t *to, const uint8_t *from, const int conversion)
+{
+    uint8_t bytes[32];
+    int16_t words[16];
+    int i;
+    memcpy(bytes, from, conversion == QI_COPY_WORDS ? 32 : 16);
+    if (conversion >= QI_WIDEN_SIGNED && conversion != QI_COPY_WORDS) {
+        for (i = 0; i < 16; i++) words[i] = conversion == QI_WIDEN_SIGNED ? (int8_t)bytes[i] : bytes[i];
+        memcpy(to, words, 32);
+        return;
+    }
+    for (i = 0; conversion == QI_FLIP_BYTES && i < 16; i++) bytes[i] ^= 0x80;
+    memcpy(to, bytes, conversion == QI_COPY_WORDS ? 32 : 16);
+}
+
+INLINE void convert_1(uint8_t *to, const uint8_t *from, const int conversion)
+{
+    switch (conversion) {
+    case QI_COPY_BYTES: *to = *from; break;
+    case QI_FLIP_BYTES: *to = *from ^ 0x80; break;
+    case QI_WIDEN_SIGNED: *(int16_t *)to = *(const int8_t *)from; break;
+    case QI_WIDEN_UNSIGNED: *(int16_t *)to = *from; break;
+    default: memcpy(to, from, 2); break;
+    }
+}
+
+INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, const int conversion)
+{
+    const ptrdiff_t out = conversion >= QI_WIDEN_SIGNED ? 2 : 1, in = conversion == QI_COPY_WORDS ? 2 : 1;
+    ptrdiff_t i = 0;
+    for (; i < n && limit - from >= (i + 16) * in; i += 16) convert_16(to + i * out, from + i * in, conversion);
+    for (; i < n; i++) convert_1(to + i * out, from + i * in, conversion);
+}
+
+#include "gather.h"
+
+/* ---- products ---- */
 
 /* Weights: (16 channels, steps) int16 pairs, a channel's own steps being contiguous. */
 static void gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps, int vectors,
@@ -188,4 +232,4 @@ static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, const vo
     *overflowed |= left != 0;
 }
 
-const qi_isa qi_portable = {"portable", 16, LANES, 16, 0, gemm, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_portable = {"portable", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow};

@@ -31,117 +31,6 @@ static void store_wide(int64_t *to, const int32_t *tile, ptrdiff_t n, const int6
 
 /* ---- rows of the product ---- */
 
-static inline void convert_16(uint8_t *to, const uint8_t *from, int conversion)
-{
-    int i;
-    switch (conversion) {
-    case QI_COPY_BYTES: memcpy(to, from, 16); break;
-    case QI_FLIP_BYTES:
-        for (i = 0; i < 16; i++) to[i] = from[i] ^ 0x80;
-        break;
-    case QI_WIDEN_SIGNED:
-        for (i = 0; i < 16; i++) ((int16_t *)to)[i] = ((const int8_t *)from)[i];
-        break;
-    case QI_WIDEN_UNSIGNED:
-        for (i = 0; i < 16; i++) ((int16_t *)to)[i] = from[i];
-        break;
-    default: memcpy(to, from, 32); break;
-    }
-}
-
-static inline void convert_1(uint8_t *to, const uint8_t *from, int conversion)
-{
-    switch (conversion) {
-    case QI_COPY_BYTES: *to = *from; break;
-    case QI_FLIP_BYTES: *to = *from ^ 0x80; break;
-    case QI_WIDEN_SIGNED: *(int16_t *)to = *(const int8_t *)from; break;
-    case QI_WIDEN_UNSIGNED: *(int16_t *)to = *from; break;
-    default: memcpy(to, from, 2); break;
-    }
-}
-
-/* n elements; up to 15 more are written, and read where memory goes on. */
-static inline void convert_constant(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, int conversion)
-{
-    const ptrdiff_t out = conversion >= QI_WIDEN_SIGNED ? 2 : 1, in = conversion == QI_COPY_WORDS ? 2 : 1;
-    ptrdiff_t i = 0;
-    for (; i < n && limit - from >= (i + 16) * in; i += 16) convert_16(to + i * out, from + i * in, conversion);
-    for (; i < n; i++) convert_1(to + i * out, from + i * in, conversion);
-}
-
-static void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t *limit, int conversion)
-{
-    switch (conversion) {
-    case QI_COPY_BYTES: convert_constant(to, from, n, limit, QI_COPY_BYTES); break;
-    case QI_FLIP_BYTES: convert_constant(to, from, n, limit, QI_FLIP_BYTES); break;
-    case QI_WIDEN_SIGNED: convert_constant(to, from, n, limit, QI_WIDEN_SIGNED); break;
-    case QI_WIDEN_UNSIGNED: convert_constant(to, from, n, limit, QI_WIDEN_UNSIGNED); break;
-    default: convert_constant(to, from, n, limit, QI_COPY_WORDS); break;
-    }
-}
-
-static void fill(uint8_t *to, ptrdiff_t n, int32_t value, int conversion)
-{
-    ptrdiff_t i;
-    if (conversion <= QI_FLIP_BYTES)
-        memset(to, (uint8_t)(value ^ (conversion == QI_FLIP_BYTES ? 0x80 : 0)), (size_t)n);
-    else
-        for (i = 0; i < n; i++) ((int16_t *)to)[i] = (int16_t)value;
-}
-
-/* The window of output pixel (image, oy, ox), the input channels of one group. */
-static void gather(const qi_conv *conv, const uint8_t *image, const uint8_t *limit, ptrdiff_t oy, ptrdiff_t ox,
-                   ptrdiff_t group, uint8_t *to)
-{
-    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], depth = conv->channels / conv->groups;
-    const ptrdiff_t out = conv->conversion >= QI_WIDEN_SIGNED ? 2 : 1, pixel = conv->channels * in;
-    const int32_t *column = conv->columns + ox * conv->kernel_width;
-    ptrdiff_t kh, kw;
-    for (kh = 0; kh < conv->kernel_height; kh++) {
-        const int32_t iy = conv->rows[oy * conv->kernel_height + kh];
-        const uint8_t *row = image + (iy * conv->width * conv->channels + group * depth) * in;
-        if (iy < 0) {
-            fill(to, conv->kernel_width * depth, conv->x_zero_point, conv->conversion);
-        } else if (conv->groups == 1 && conv->contiguous[ox]) {
-            convert(to, row + column[0] * pixel, conv->kernel_width * depth, limit, conv->conversion);
-        } else {
-            for (kw = 0; kw < conv->kernel_width; kw++) {
-                if (column[kw] < 0)
-                    fill(to + kw * depth * out, depth, conv->x_zero_point, conv->conversion);
-                else
-                    convert(to + kw * depth * out, row + column[kw] * pixel, depth, limit, conv->conversion);
-            }
-        }
-        to += conv->kernel_width * depth * out;
-    }
-}
-
-static void gather_chunk(const qi_conv *conv, const uint8_t *x, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t first,
-                         ptrdiff_t count, uint8_t *to)
-{
-    const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], pixels = conv->out_height * conv->out_width;
-    const ptrdiff_t image = conv->height * conv->width * conv->channels * in;
-    const uint8_t *limit = x + batch * image;
-    ptrdiff_t i;
-    if (conv->direct) {
-        for (i = 0; i < count; i++)
-            convert(to + i * conv->row_bytes, x + (first + i) * conv->channels * in, conv->channels, limit,
-                    conv->conversion);
-    } else {
-        ptrdiff_t n = first / pixels, oy = first % pixels / conv->out_width, ox = first % conv->out_width;
-        for (i = 0; i < count; i++) {
-            gather(conv, x + n * image, limit, oy, ox, group, to + i * conv->row_bytes);
-            if (++ox == conv->out_width) {
-                ox = 0;
-                if (++oy == conv->out_height) {
-                    oy = 0;
-                    n++;
-                }
-            }
-        }
-    }
-}
-
 /* For ordered accumulation: zero points off, taps in order, zeros up to the end of the last step. */
 static void prepare_ordered_rows(const qi_conv *conv, const uint8_t *gathered, ptrdiff_t count, uint8_t *to)
 {
@@ -262,7 +151,7 @@ int qi_run_conv(const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *ac
     for (first = 0; first < pixels; first += chunk) {
         count = pixels - first < chunk ? pixels - first : chunk;
         for (group = 0; group < conv->groups; group++) {
-            gather_chunk(conv, x, batch, group, first, count, gathered);
+            conv->isa->gather(conv, x, batch, group, first, count, gathered);
             if (conv->ordered) prepare_ordered_rows(conv, gathered, count, prepared);
             overflowed |= run_chunk(conv, prepared, group, first, count, tile, &target);
         }

@@ -59,7 +59,13 @@ typedef void qi_depthwise(const uint8_t *const *taps, int count, int pixels, ptr
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* Saturating accumulation, step by step; see qi_ordered. */
+struct qi_conv;
+/* The rows of `count` output pixels from the `first` on, of one group's input channels; up to 64 bytes beyond the last row
+   are written too. */
+typedef void qi_gather(const struct qi_conv *conv, const uint8_t *x, ptrdiff_t batch, ptrdiff_t group, ptrdiff_t first,
+                       ptrdiff_t count, uint8_t *rows);
+
+/* Saturating accumulation, step by step. */
 typedef struct {
     int32_t low, high;             /* the accumulator */
     int32_t pair_low, pair_high;   /* the sum of a pair */
@@ -74,6 +80,7 @@ typedef struct {
     int block; /* channels of a gemm block: 16 * vectors at most */
     int lanes; /* channels of a depthwise block */
     int narrow_lanes; /* channels of a narrow block */
+    qi_gather *gather;
     qi_gemm *bytes, *words; /* bytes: NULL where there is none */
     qi_depthwise *depthwise;
     qi_requantize *requantize;
@@ -93,9 +100,10 @@ const qi_isa *const *qi_available_isas(void);
 
 /* ---- prepared convolutions ---- */
 
+/* From the input to the rows. */
 enum qi_conversion { QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS };
 
-typedef struct {
+typedef struct qi_conv {
     const qi_isa *isa;
     int x_type, conversion;
     int32_t x_zero_point;

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qinterp.difference.nodes import NodeRunner, operand_values, try_run, variant
+from qinterp.difference.nodes import NodeRunner, Prepared, operand_values, try_run
 from qinterp.errors import QInterpError
-from qinterp.interpreter import Step
 from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.numerics.scales import EffectiveScale
@@ -55,10 +54,10 @@ class Truth:
     def both(self, node: Node, values: Mapping[str, Array]) -> tuple[Array, Array] | None:
         """The first output with ties toward negative, and toward positive; None if unknown."""
         try:
-            step = self.runner.step(node, values)
+            prepared = self.runner.prepared(node, values)
             operands = operand_values(self.runner.graph, node, values)
             found = [
-                _rounded(step, rule, operands)
+                _rounded(prepared, rule, operands)
                 for rule in ("ties_toward_negative", "ties_toward_positive")
             ]
         except QInterpError:
@@ -69,10 +68,9 @@ class Truth:
         return low, high
 
 
-def _rounded(step: Step, rule: Any, operands: Sequence[Array | None]) -> Array | None:
+def _rounded(exact: Prepared, rule: Any, operands: Sequence[Array | None]) -> Array | None:
     """The first output of an exact node under another rule for ties."""
-    assert step.call is not None
-    policy, params = step.call.policy, step.call.params
+    policy, params = exact.policy, exact.params
     if hasattr(params, "rounding"):
         params = replace(params, rounding=rule)
     else:
@@ -83,7 +81,7 @@ def _rounded(step: Step, rule: Any, operands: Sequence[Array | None]) -> Array |
                 for stage in policy.requantize
             ),
         )
-    outputs = try_run(variant(step, policy, step.recipe, params), operands)
+    outputs = try_run(exact.altered(policy, exact.recipe, params), operands)
     return outputs[0] if outputs else None
 
 
@@ -172,7 +170,7 @@ class _Sums:
             for side, runner in runners.items():
                 own[side] = runner.run(node, values, wanted).notes.get(node.name, {})
             factors = {
-                side: _factors(runners[side].step(node, values), own[side])
+                side: _factors(runners[side].prepared(node, values), own[side])
                 for side in own
                 if "multiplier" in own[side]
             }
@@ -189,27 +187,26 @@ class _Sums:
 
     def product(self, side: str, i: int) -> Fraction | None:
         """The exact result of what ``side`` multiplies, zero point included."""
-        if side not in self.factors:
+        factors = self.factors.get(side)
+        if not factors:
             return None
-        factors = self.factors[side]
         factor = factors[int(self.channels[i]) if len(factors) > 1 else 0]
         return int(self.accumulators[side][i]) * factor + self.zero_point
 
 
-def _factors(step: Step, notes: Mapping[str, Any]) -> list[Fraction]:
+def _factors(side: Prepared, notes: Mapping[str, Any]) -> list[Fraction]:
     """What a side multiplies its accumulators by, one a channel or one for all."""
-    assert step.call is not None
-    policy = step.call.policy
-    scaled = [t.quantization.scale for t in step.call.inputs if t and t.quantization][:2]
-    if len(scaled) < 2:
+    policy, call = side.policy, side.call
+    scales = [t.quantization.scale for t in call.inputs if t and t.quantization]
+    if len(scales) < 2:
         return []
-    output = step.call.quantization(step.call.output).scale
+    first, second, out = scales[0], scales[1], call.quantization(call.output).scale
     for stage in policy.requantize:
         if isinstance(stage, (Scale, DivideScale)):
-            scale, _ = policy.effective_scale.of(*scaled, output)
-            return [Fraction(float(v)) for v in scale.astype(stage.precision)]
+            values, _ = policy.effective_scale.of(first, second, out)
+            return [Fraction(float(v)) for v in values.astype(stage.precision)]
         if isinstance(stage, ScaleExact):
-            return EffectiveScale(precision="exact").of(*scaled, output)[1]
+            return EffectiveScale(precision="exact").of(first, second, out)[1]
     drop = 0 if policy.multiplier.form == "pre_post_shift" else policy.multiplier.fraction_bits
     return [
         int(m) * Fraction(2) ** (int(s) - drop)

@@ -34,7 +34,7 @@ Progress = Callable[[int, int | None], None]
 """Told after every sample how many are done, and how many there are if that is known."""
 
 _EVIDENCE_BYTES = 64 << 20
-_EVIDENCE_SAMPLES = 4
+_EVIDENCE_SAMPLES = 32
 _READER = "tflite-reference"  # for real inputs where neither side is a scheme, and float models
 
 
@@ -198,7 +198,7 @@ def diff(
     """
     sides = open_side(graph, a, "A", match), open_side(graph, b, "B", match)
     comparison = _Comparison(graph, *sides, original)
-    samples = _as_samples(inputs)
+    samples = as_samples(inputs)
     total = len(samples) if isinstance(samples, Sequence) else None
     count = workers or os.cpu_count() or 1
     if total is not None:
@@ -206,7 +206,8 @@ def diff(
     return comparison.run(samples, labels, count, lambda n: progress and progress(n, total))
 
 
-def _as_samples(inputs: Inputs | Iterable[Inputs]) -> Iterable[Inputs]:
+def as_samples(inputs: Inputs | Iterable[Inputs]) -> Iterable[Inputs]:
+    """The samples of ``inputs``: one array or one dict is one sample, any other iterable many."""
     if isinstance(inputs, (Mapping, np.ndarray)) or not isinstance(inputs, Iterable):
         return [inputs]
     return inputs

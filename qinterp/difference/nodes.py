@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from qinterp.errors import InputError, QInterpError
-from qinterp.interpreter import Inputs, Interpreter, Result, Step
-from qinterp.ir import Graph, Node, Tensor
+from qinterp.interpreter import Inputs, Interpreter, Result
+from qinterp.ir import Call, Graph, Node, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import check_exact, needs_multiplier
 from qinterp.ops import NO_NOTES, OPERATORS
@@ -52,6 +52,47 @@ def operands(graph: Graph, node: Node) -> tuple[str, ...]:
     return tuple(t.name for t in named if not t.is_constant and not t.variable)
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """How a scheme computes a node.
+
+    Attributes
+    ----------
+    call : its operands, with the resolved policy and the recipe's parameters.
+    recipe : its name.
+    """
+
+    node: Node
+    call: Call
+    recipe: str
+
+    @property
+    def policy(self) -> Policy:
+        """What the node needs of the scheme."""
+        policy: Policy = self.call.policy
+        return policy
+
+    @property
+    def params(self) -> Any:
+        """Parameters of the recipe."""
+        return self.call.params
+
+    def altered(self, policy: Policy, recipe: str, params: Any) -> Prepared:
+        """The same node under another policy, or by another recipe."""
+        call = copy.copy(self.call)
+        call.policy, call.params = policy, params
+        return Prepared(self.node, call, recipe)
+
+    def runnable(self) -> Run | None:
+        """The node ready to run; None if its policy makes no sense."""
+        if not _possible(self.policy):
+            return None
+        try:
+            return OPERATORS[self.node.kind].recipes[self.recipe].prepare(self.call)
+        except (QInterpError, ValueError, ArithmeticError):
+            return None
+
+
 class NodeRunner:
     """The nodes of a graph under a scheme, each prepared by itself when it is first run.
 
@@ -91,10 +132,12 @@ class NodeRunner:
         interpreter = self._interpreter(node, values)
         return interpreter.run({n: values[n] for n in interpreter.graph.inputs}, notes=notes)
 
-    def step(self, node: Node, values: Values) -> Step:
-        """How the node is computed: its call, recipe and policy; raises as :meth:`run`."""
+    def prepared(self, node: Node, values: Values) -> Prepared:
+        """How the node is computed; raises as :meth:`run`."""
         interpreter = self._interpreter(node, values)
-        return interpreter.step_for(node, operand_values(interpreter.graph, node, values))
+        step = interpreter.step_for(node, operand_values(interpreter.graph, node, values))
+        assert step.call is not None
+        return Prepared(node, step.call, step.recipe)
 
     def run_nodes(self, nodes: Sequence[Node], given: Values) -> tuple[dict[str, Array], str]:
         """Run ``nodes`` one after the other.
@@ -138,28 +181,7 @@ def operand_values(graph: Graph, node: Node, values: Values) -> list[Array | Non
     return [values.get(n, graph.tensors[n].data) if n else None for n in node.inputs]
 
 
-def variant(
-    step: Step, policy: Policy, recipe: str | None = None, params: Any = None
-) -> Run | None:
-    """A prepared node with another policy, or another recipe; None if it makes no sense.
-
-    Parameters
-    ----------
-    recipe, params : the step's own by default.
-    """
-    assert step.call is not None
-    if not policy_is_possible(policy):
-        return None
-    call = copy.copy(step.call)
-    call.policy = policy
-    call.params = step.call.params if recipe is None and params is None else params
-    try:
-        return OPERATORS[step.node.kind].recipes[recipe or step.recipe].prepare(call)
-    except (QInterpError, ValueError, ArithmeticError):
-        return None
-
-
-def policy_is_possible(policy: Policy) -> bool:
+def _possible(policy: Policy) -> bool:
     """Whether the parts of a policy go together, as a scheme's must."""
     lists = [policy.requantize, *([policy.tail.requantize] if policy.tail else [])]
     for stages in lists:
@@ -173,8 +195,9 @@ def policy_is_possible(policy: Policy) -> bool:
     return True
 
 
-def try_run(run: Run | None, operands: Sequence[Array | None]) -> Sequence[Array] | None:
-    """The outputs of a prepared node, None if there is none or it fails on these operands."""
+def try_run(prepared: Prepared, operands: Sequence[Array | None]) -> Sequence[Array] | None:
+    """The outputs of a node, None if its policy makes no sense or it fails on these operands."""
+    run = prepared.runnable()
     if run is None:
         return None
     try:

@@ -135,9 +135,8 @@ def _index(flat: int, shape: Sequence[int]) -> Index:
 
 def _bins(values: Signed) -> Counter[int]:
     small = values[np.abs(values) <= EXACT_BINS]
-    bins = Counter(
-        dict(zip(*(part.tolist() for part in np.unique(small, return_counts=True)), strict=True))
-    )
+    counts = np.bincount(small + EXACT_BINS, minlength=2 * EXACT_BINS + 1)
+    bins = Counter({int(i) - EXACT_BINS: int(counts[i]) for i in np.flatnonzero(counts)})
     for value in values[np.abs(values) > EXACT_BINS].tolist():
         bins[int(math.copysign(1, value)) << (abs(value).bit_length() - 1)] += 1
     return bins

@@ -3,7 +3,7 @@
 A file of tolerances::
 
     name = "my-npu"
-    [operators]                  # what a node may create; where that is not known, how it may differ
+    [operators]                  # what a node may create, or differ by where that is not known
     max_lsb = 1
     reason = "the requantizer rounds once, the reference twice"
 
@@ -119,8 +119,8 @@ class Tolerances:
         for exception in self.exception:
             if exception.covers(entry):
                 allowed = exception
-        found = {"created": entry.created} if entry.created is not None else {}
-        if not found or self.everywhere:
+        found = {"created": entry.created}
+        if entry.created is None or self.everywhere:
             found["end_to_end"] = entry.end_to_end
         return [
             Violation(

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from qinterp.interpreter import Step
+from qinterp.difference.nodes import Prepared
 from qinterp.numerics.accumulators import Accumulator
 from qinterp.numerics.stages import (
     NAMED_STAGES,
@@ -39,24 +39,22 @@ def against(b: str, a: str) -> str:
     return f"{b} (B) against {a} (A)"
 
 
-def differing_groups(a: Step, b: Step) -> list[str]:
+def differing_groups(a: Prepared, b: Prepared) -> list[str]:
     """The groups of fields in which two prepared nodes differ."""
-    assert a.call is not None and b.call is not None
-    first, second = a.call.policy, b.call.policy
+    first, second = a.policy, b.policy
     found = [
         group
         for group, names in GROUPS.items()
         if any(getattr(first, n) != getattr(second, n) for n in names)
     ]
-    if a.recipe != b.recipe or a.call.params != b.call.params:
+    if a.recipe != b.recipe or a.params != b.params:
         found.append("recipe")
     return found
 
 
-def phrase(groups: Sequence[str], a: Step, b: Step) -> str:
+def phrase(groups: Sequence[str], a: Prepared, b: Prepared) -> str:
     """How B differs from A in these groups."""
-    assert a.call is not None and b.call is not None
-    first, second = a.call.policy, b.call.policy
+    first, second = a.policy, b.policy
     said = []
     for group in groups:
         if group == "stages":
@@ -70,17 +68,18 @@ def phrase(groups: Sequence[str], a: Step, b: Step) -> str:
         elif group == "recipe":
             said.append(recipe_phrase(a, b))
         else:
-            for name in GROUPS[group]:
-                said.append(record_phrase(getattr(first, name), getattr(second, name), name))
+            said += [
+                record_phrase(getattr(first, name), getattr(second, name), name)
+                for name in GROUPS[group]
+            ]
     return " and ".join(part for part in said if part)
 
 
-def recipe_phrase(a: Step, b: Step) -> str:
+def recipe_phrase(a: Prepared, b: Prepared) -> str:
     """How two recipes differ: by name, or in some parameters."""
-    assert a.call is not None and b.call is not None
     if a.recipe != b.recipe:
         return against(f"recipe {b.recipe}", a.recipe)
-    return record_phrase(a.call.params, b.call.params, "")
+    return record_phrase(a.params, b.params, "")
 
 
 def record_phrase(a: Any, b: Any, name: str) -> str:
@@ -148,7 +147,7 @@ def tie_phrase(a: Sequence[Stage], b: Sequence[Stage]) -> str:
 
 
 def roundings(stages: Sequence[Stage]) -> str:
-    """ "two integer roundings", "one float32 rounding"."""
+    """The stages that round: "two integer roundings", "one float32 rounding"."""
     kinds: dict[str, int] = {}
     precision = "float"
     for stage in stages:
@@ -194,7 +193,7 @@ def accumulator_phrase(a: Accumulator, b: Accumulator) -> str:
 
 
 def accumulator_in_words(accumulator: Accumulator) -> str:
-    """ "a 16-bit saturating accumulator"."""
+    """An accumulator: "a 16-bit saturating accumulator"."""
     text = f"{bits(accumulator.bits)} {_OVERFLOWS[accumulator.overflow]} accumulator"
     group = accumulator.group
     if group is None:
@@ -213,7 +212,7 @@ def preparation_phrase(a: Any, b: Any) -> str:
 
 
 def multiplier_in_words(policy: Any) -> str:
-    """ "an 8-bit multiplier", "a float32 scale"."""
+    """What a scale becomes: "a 31-bit multiplier", "a float32 scale"."""
     multiplier = policy.multiplier
     if multiplier.form == "none":
         kinds = [s.precision for s in policy.requantize if isinstance(s, (Scale, DivideScale))]
@@ -225,6 +224,6 @@ def multiplier_in_words(policy: Any) -> str:
 
 
 def bits(number: int) -> str:
-    """ "an 8-bit", "a 16-bit"."""
+    """A width with its article: "an 8-bit", "a 16-bit"."""
     article = "an" if number in (8, 11, 18) or 80 <= number <= 89 else "a"
     return f"{article} {number}-bit"

@@ -132,6 +132,12 @@ def rsqrt(x: Fraction, digits: int) -> Fraction:
     return 1 / sqrt(x, digits + 1)
 
 
+def pi(digits: int) -> Fraction:
+    """The number pi, to a relative error below ``10**-digits``."""
+    bits = _bits(digits) + 4
+    return Fraction(_sqrt_pi(bits) ** 2, 1 << 2 * bits)
+
+
 def _bits(digits: int) -> int:
     """Bits that hold a relative error of a quarter of ``10**-digits``."""
     return digits * 10 // 3 + 4
@@ -279,12 +285,12 @@ def logistic32(x: Floats) -> Floats:
 
 def erf32(x: Floats) -> Floats:
     """The error function of a float32 array, correctly rounded."""
-    return _rounded32(x, _erf_float64, erf)
+    return _rounded32(x, approximate_erf, erf)
 
 
 def erfc32(x: Floats) -> Floats:
     """``1 - erf(x)`` of a float32 array, correctly rounded."""
-    return _rounded32(x, _erfc_float64, erfc)
+    return _rounded32(x, approximate_erfc, erfc)
 
 
 def exp64(x: Floats) -> Floats:
@@ -326,8 +332,11 @@ def _decide(x: Fraction, exact: Exact, bits: int) -> float:
     return nearest_float(value, bits)  # it is a tie, or a float itself
 
 
-def _erf_float64(x: Floats) -> Floats:
-    """``x`` holds float32 values, whose squares are exact."""
+def approximate_erf(x: Floats) -> Floats:
+    """The error function of a float64 array, to 2**-48 of the value for a float32 argument.
+
+    Squares of other arguments are rounded, which shows in the tail: 2**-52 times the square.
+    """
     size = np.abs(x)
     near = np.minimum(size, 1.0)
     square = near * near
@@ -339,10 +348,11 @@ def _erf_float64(x: Floats) -> Floats:
     return np.copysign(value, x)
 
 
-def _erfc_float64(x: Floats) -> Floats:
+def approximate_erfc(x: Floats) -> Floats:
+    """``1 - erf(x)`` of a float64 array, as accurate as :func:`approximate_erf`."""
     size = np.abs(x)
     tail = _erfc_positive(size)
-    value = np.where(x > 0.5, tail, 1.0 - _erf_float64(np.minimum(x, 0.5)))
+    value = np.where(x > 0.5, tail, 1.0 - approximate_erf(np.minimum(x, 0.5)))
     return np.where(np.isnan(x), x, value)
 
 

@@ -71,6 +71,17 @@ def reader(call: Call, operand: str, form: Callable[[Array], Array] = lambda x: 
     return lambda values: form(values[position])
 
 
+def known_bias(call: Call) -> Array | None:
+    """A constant bias as int64; None where there is none, or where it is computed."""
+    bias = call.known("bias")
+    return None if bias is None else np.ascontiguousarray(bias, np.int64).reshape(-1)
+
+
+def all_constant(call: Call, *operands: str) -> bool:
+    """Whether the value of each operand that is there is known."""
+    return all(call.get(name) is None or call.known(name) is not None for name in operands)
+
+
 def bias_reader(call: Call, channels: int) -> Reader:
     """The bias as int64, None if the operator has none."""
     tensor = call.get("bias")
@@ -121,11 +132,17 @@ def requantizer(call: Call, first: Tensor, second: Tensor, channels: int) -> Fin
 def accumulated(call: Call, accumulators: tuple[Array, bool], notes: Notes) -> Array:
     """The accumulators of a kernel, noted; OverflowError if the policy makes overflow one."""
     acc, overflowed = accumulators
-    policy = call.policy.accumulator
-    if overflowed and policy.overflow == "error":
-        raise OverflowError(f"the accumulator needs more than {policy.bits} bits")
+    if overflowed:
+        check_overflow(call)
     notes.add("accumulator", acc)
     return acc
+
+
+def check_overflow(call: Call) -> None:
+    """OverflowError if the policy makes an overflow, which has happened, one."""
+    policy = call.policy.accumulator
+    if policy.overflow == "error":
+        raise OverflowError(f"the accumulator needs more than {policy.bits} bits")
 
 
 class Finish:

@@ -5,16 +5,85 @@ Source: tflite/kernels/internal/common.h LUTPopulate, LUTLookup.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
+from qinterp.numerics.libm import LIBRARIES, Function, Library
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.rounding import Rounding
+from qinterp.numerics.scales import Multiplier
+from qinterp.numerics.stages import Round
+from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
 
+FloatFunction = Callable[[Array, Mapping[str, Function]], Array]
+"""Of a float32 array and the C library's functions by name ("exp", "tanh", ..)."""
+
 _STEPS = 512
+_INT32_MIN = -(1 << 31)
+_UNSCALED = Rescale.of_factor(1.0, Multiplier("none"))
+
+
+@dataclass(frozen=True)
+class Libm:
+    """Float arithmetic that calls a C library.
+
+    Attributes
+    ----------
+    library : whose functions it calls; see :mod:`qinterp.numerics.libm`.
+    """
+
+    library: Library = "glibc_2.28"
+
+
+@dataclass(frozen=True)
+class FloatTable(Libm):
+    """A table of codes made in float32: dequantize, function, times ``1 / scale``, round.
+
+    Attributes
+    ----------
+    rounding : of the quotient, before the zero point is added.
+    """
+
+    rounding: Rounding = "ties_to_away"
+
+
+def functions(params: Libm | None) -> Mapping[str, Function]:
+    """The C library's functions; those of the default where a scheme gives no parameters."""
+    return LIBRARIES[(params or Libm()).library]
+
+
+def float_table(call: Call, function: FloatFunction) -> Run:
+    """A run that looks up ``function``, worked out in float32 for all 256 codes."""
+    types = ("int8", "uint8")
+    call.types(input=types, output=(call["input"].dtype,))
+    params: FloatTable = call.params
+    scale, zero_point = call.per_tensor(call["input"])
+    unit, out_zero_point = call.per_tensor(call.output)
+    kind = call.output.int_type
+    rounds = Requantizer((Round(params.rounding, 64, "saturate"),), _UNSCALED)
+    steps = (codes_of(call["input"].dtype) - zero_point).astype(np.float32)
+    with np.errstate(all="ignore"):
+        value = function(steps * np.float32(scale), functions(params))
+        value = value * (np.float32(1) / np.float32(unit))
+        moved = apply_stages(rounds, value).astype(np.float32) + np.float32(out_zero_point)
+        # a conversion of what int32 does not hold gives its least value
+        fits = (np.abs(moved) < 2.0**31) & ~np.isnan(value)
+        codes = np.where(fits, moved, np.float32(_INT32_MIN)).astype(np.int64)
+    return lookup(call, np.clip(codes, kind.min, kind.max))
+
+
+def interpolated(call: Call, function: FloatFunction) -> Run:
+    """A run that interpolates ``function`` between 513 entries, worked out in float32."""
+    call.types(input=("int16",), output=("int16",))
+    library = functions(call.params)
+    grids = (call.per_tensor(call["input"]), call.per_tensor(call.output))
+    return lookup(call, interpolate(interpolated_table(lambda x: function(x, library), *grids)))
 
 
 def codes_of(dtype: str) -> Array:

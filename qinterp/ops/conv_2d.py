@@ -19,12 +19,14 @@ from qinterp.ops._accumulate import (
     check_activation,
     check_bias_shape,
     float_clamp,
+    known_bias,
     order_taps,
     reader,
     requantizer,
     weight_zero_points,
 )
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._packed import prepare_run
 from qinterp.ops._windows import window
 
 CONV_2D = Operator(
@@ -76,14 +78,23 @@ def accumulate(call: Call) -> Run:
     taps = order_taps(call.policy, (kh, kw), ic)
     finish = requantizer(call, call["input"], call["filter"], oc)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = _kernels.conv_2d(
+    def plain(values: Sequence[Any]) -> tuple[Array, bool]:
+        return _kernels.conv_2d(
             values[0], weights(values), bias(values), x_zero_point, w_zero_point,
             strides, dilations, padding, size, groups, accumulator, taps,
         )  # fmt: skip
-        return [finish(acc, notes)]
 
-    return run
+    def pack(**options: Any) -> _kernels.PackedConv:
+        image = call["input"].shape[1:]
+        return _kernels.PackedConv(
+            image, call["input"].numpy_dtype, call.value("filter"), known_bias(call),
+            x_zero_point, w_zero_point, strides, dilations, padding, size, groups, **options,
+        )  # fmt: skip
+
+    rows = ("filter", lambda w: w.reshape(oc, -1))
+    return prepare_run(
+        call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps
+    )
 
 
 @CONV_2D.recipe("float32", floats=True)

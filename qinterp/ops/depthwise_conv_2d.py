@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
@@ -20,12 +22,14 @@ from qinterp.ops._accumulate import (
     check_activation,
     check_bias_shape,
     float_clamp,
+    known_bias,
     order_taps,
     reader,
     requantizer,
     weight_zero_points,
 )
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._packed import prepare_run
 from qinterp.ops._windows import Pair, window
 
 DEPTHWISE_CONV_2D = Operator(
@@ -78,14 +82,30 @@ def accumulate(call: Call) -> Run:
     taps = order_taps(call.policy, (kh, kw), 1)
     finish = requantizer(call, call["input"], call["filter"], oc)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = _kernels.depthwise_conv_2d(
+    def plain(values: Sequence[Any]) -> tuple[Array, bool]:
+        return _kernels.depthwise_conv_2d(
             values[0], weights(values), bias(values), x_zero_point, w_zero_point,
             strides, dilations, padding, size, accumulator, taps,
         )  # fmt: skip
-        return [finish(acc, notes)]
 
-    return run
+    def pack(**options: Any) -> _kernels.PackedDepthwise | _kernels.PackedConv:
+        _, h, w, c = call["input"].shape
+        codes = call.value("filter").reshape(kh, kw, oc)
+        operands = (known_bias(call), x_zero_point, w_zero_point)
+        dtype = call["input"].numpy_dtype
+        if not options:
+            return _kernels.PackedDepthwise(
+                (h, w, c), dtype, codes, *operands, strides, dilations, padding, size
+            )
+        grouped = np.ascontiguousarray(codes.transpose(2, 0, 1)[..., None])
+        return _kernels.PackedConv(
+            (h, w, c), dtype, grouped, *operands, strides, dilations, padding, size, c, **options
+        )
+
+    rows = ("filter", lambda w: w.reshape(-1, oc).T)
+    return prepare_run(
+        call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps
+    )
 
 
 @DEPTHWISE_CONV_2D.recipe("float32", floats=True)

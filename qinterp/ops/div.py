@@ -30,8 +30,14 @@ from qinterp.ops._binary import (
     subtract_zero_points,
 )
 from qinterp.ops._elementwise import Real, quantize_real
-from qinterp.ops._fixed_point import leading_zeros, multiply, reciprocal, wrap32
-from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._fixed_point import (
+    divide_power,
+    leading_zeros,
+    multiply,
+    reciprocal,
+    wrap32,
+)
+from qinterp.ops._operator import Notes, Run
 
 DIV = Binary("div", {"activation": "none"})
 DIV.infers(shapes)
@@ -73,21 +79,85 @@ def by_reciprocal(call: Call) -> Run:
     low, high = activation_bounds(call)
     dtype = call.output.numpy_dtype
     subtract = subtract_zero_points(call)
-    shift_right = _shift_modulo_32 if params.far_shift == "modulo_32" else _shift_exact
+    shift_right = _shift_modulo_32 if params.far_shift == "modulo_32" else divide_power
 
     def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
         a, b = subtract(x1, x2)
         factor, over_unit = reciprocal(np.abs(b), 31)
-        headroom = leading_zeros(np.where(a < 0, ~a, a)) - 1  # sign bits that repeat
-        # the sign of the divisor goes to the dividend
-        negated = -a
-        negated_headroom = leading_zeros(np.where(negated < 0, ~negated, negated)) - 1
-        flip = b < 0
-        a, headroom = np.where(flip, negated, a), np.where(flip, negated_headroom, headroom)
+        a = np.where(b < 0, -a, a)
+        headroom = leading_zeros(np.where(a < 0, ~a, a)) - 1  # the sign bits that repeat
         quotient = multiply(wrap32(a << headroom), factor)
         notes.add("accumulator", quotient)
         scaled = multiply(quotient, multiplier)
         steps = shift_right(scaled, over_unit + headroom - shift)
         return np.clip(wrap32(steps + zero_point), low, high).astype(dtype)
 
-    return _checked(call, pairwise(call, evaluate))
+    return _without_zeros(call, pairwise(call, evaluate))
+
+
+@DIV.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real quotient, rounded once."""
+    real_types(call)
+    scale1, scale2 = operand_scales(call)
+    ratio = scale1 / (scale2 * Fraction(call.per_tensor(call.output)[0]))
+    bounds = activation_bounds(call)
+    subtract = subtract_zero_points(call)
+
+    def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
+        a, b = np.broadcast_arrays(*subtract(x1, x2))
+        b = np.where(b == 0, 1, b)  # of a table's pair that does not occur
+
+        def exact(i: int, digits: int) -> Fraction:
+            return Fraction(int(a.flat[i]), int(b.flat[i])) * ratio
+
+        return quantize_real(call, a / b * float(ratio), exact, bounds)
+
+    return _without_zeros(call, pairwise(call, evaluate))
+
+
+@DIV.recipe("integers")
+def plain(call: Call) -> Run:
+    """The quotient, its fraction cut off."""
+    run = integers(call, _truncated, "int32")
+
+    def checked(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        least = np.iinfo(values[0].dtype).min
+        if ((values[0] == least) & (values[1] == -1)).any():
+            call.bad_input(f"divides {least} by -1, which does not fit")
+        return run(values, notes)
+
+    return _without_zeros(call, checked)
+
+
+@DIV.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """One float32 division, then the activation."""
+    return floats(call, np.divide)
+
+
+def _without_zeros(call: Call, run: Run) -> Run:
+    """``run``, an InputError where a divisor is zero."""
+    divisor = call["input2"]
+    zero = divisor.zero_point if divisor.quantization else 0
+
+    def checked(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        zeros = int(np.count_nonzero(values[1] == zero))
+        if zeros:
+            call.bad_input(f"{zeros} elements of the divisor {divisor.describe()} are zero")
+        return run(values, notes)
+
+    return checked
+
+
+def _truncated(a: Array, b: Array) -> Array:
+    rounded_up: Array = a // b + ((a % b != 0) & ((a < 0) != (b < 0)))
+    return rounded_up
+
+
+def _shift_modulo_32(x: Codes, amount: Codes) -> Codes:
+    """RoundingDivideByPOT, which takes its amount modulo 32, and of its mask modulo 64."""
+    low = amount & 31
+    mask = np.where((amount & 63) >= 32, -1, (1 << low) - 1)
+    above = (x & mask) > (mask >> 1) + (x < 0)
+    return (x >> low) + above

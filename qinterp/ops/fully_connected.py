@@ -20,11 +20,13 @@ from qinterp.ops._accumulate import (
     check_activation,
     check_bias_shape,
     float_clamp,
+    known_bias,
     reader,
     requantizer,
     weight_zero_points,
 )
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._packed import identity, prepare_run
 
 FULLY_CONNECTED = Operator(
     "fully_connected",
@@ -81,16 +83,24 @@ def accumulate(call: Call) -> Run:
     bias = bias_reader(call, units)
     accumulator = call.policy.accumulator.codes
     finish = requantizer(call, call["input"], call["weights"], units)
-    shape = call.output.shape
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+    def plain(values: Sequence[Any]) -> tuple[Array, bool]:
         rows = values[0].reshape(-1, length)
-        acc = _kernels.matmul(
+        return _kernels.matmul(
             rows, weights(values), bias(values), x_zero_point, w_zero_point, accumulator
         )
-        return [finish(acc, notes).reshape(shape)]
 
-    return run
+    def pack(**options: Any) -> _kernels.PackedMatmul:
+        taps = options.pop("taps", None)
+        return _kernels.PackedMatmul(
+            call["input"].numpy_dtype, call.value("weights"), known_bias(call), x_zero_point,
+            w_zero_point, order=taps, **options,
+        )  # fmt: skip
+
+    return prepare_run(
+        call, finish, plain, pack, call["input"], ("weights", identity), w_zero_point,
+        arrange=lambda x: x.reshape(-1, length),
+    )  # fmt: skip
 
 
 @FULLY_CONNECTED.recipe("float32", floats=True)

@@ -6,7 +6,6 @@ Source: tflite/kernels/internal/reference/integer_ops/pooling.h, pooling.h MaxPo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, float_clamp
-from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._elementwise import Real, real_rescale
 from qinterp.ops._operator import ANY_FAMILY, Notes, Run
 from qinterp.ops._pool import Windows, pool
 
@@ -39,19 +38,8 @@ def real(call: Call) -> Run:
     """The real maximum, rounded once to the output's grid."""
     call.types(input=INTEGERS, output=INTEGERS)
     greatest = _greatest(call, np.maximum, call["input"].int_type.min)
-    scale, zero_point = call.per_tensor(call["input"])
-    ratio = Fraction(scale) / Fraction(call.per_tensor(call.output)[0])
-    bounds = activation_bounds(call)
-
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        steps = greatest(values[0]).astype(np.int64) - zero_point
-
-        def exact(i: int, digits: int) -> Fraction:
-            return int(steps.flat[i]) * ratio
-
-        return [quantize_real(call, steps * float(ratio), exact, bounds)]
-
-    return run
+    rescale = real_rescale(call, call["input"])
+    return lambda values, notes: [rescale(greatest(values[0]))]
 
 
 @MAX_POOL_2D.recipe("float32", floats=True)

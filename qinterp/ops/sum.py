@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
@@ -27,7 +26,6 @@ from qinterp.ops._reduce import (
     float_sum,
     gatherer,
     integer_sum,
-    reduced_count,
     reduction,
 )
 
@@ -41,8 +39,8 @@ class RescaledSum:
     Attributes
     ----------
     stages : from the sum to the output code.
-    bytes_as_uint8 : signed codes are read, clamped and written as if they were unsigned bytes, which
-        is what LiteRT's reference kernel does to int8.
+    bytes_as_uint8 : codes are read, clamped and written as if they were unsigned bytes, which is
+        what LiteRT's reference kernel does to int8.
     """
 
     stages: tuple[Stage, ...] = NAMED_STAGES["gemmlowp"]
@@ -61,7 +59,6 @@ def rescaled_sum(call: Call) -> Run:
             "the kernel reads int16 as bytes and leaves half of the output unwritten; recipe "
             "parameter bytes_as_uint8 = false sums the codes"
         )
-    count = reduced_count(call)
     if 0 in call["input"].shape:
         return constant(call, 0)
     scale, x_zero_point = call.per_tensor(call["input"])

@@ -160,12 +160,13 @@ def print_plan(interpreter: Interpreter, *, as_json: bool = False) -> None:
         print(json.dumps({"schema": "qinterp.plan/1", "nodes": plan}, indent=2))
         return
     print_table(
-        ("~node", "kind", "scheme", "recipe", "path", ">headroom", "~why"),
+        ("node", "recipe", "path", ">headroom", "~why"),
         [
-            (
-                e.node, e.kind, e.scheme, e.recipe, e.path,
-                "" if e.headroom is None else f"{e.headroom} bits", e.reason,
-            )
+            (e.node, e.recipe, e.path, _bits(e.headroom), e.reason)
             for e in interpreter.plan
         ],
-    )  # fmt: skip
+    )
+
+
+def _bits(headroom: int | None) -> str:
+    return "" if headroom is None else f"{headroom} bits"

@@ -99,7 +99,7 @@ class LiteRT:
 
 
 class LiteRTSession:
-    """A model opened in LiteRT, to be run on many inputs."""
+    """A model opened in LiteRT, to be run on many inputs, one at a time."""
 
     def __init__(self, model: bytes, runtime: LiteRT) -> None:
         self._model = model
@@ -254,27 +254,26 @@ def _without_greeting() -> Iterator[None]:
     It is written to file descriptor 2 by C++ code, so that the descriptor is redirected, once.
     Whatever else arrives there meanwhile is written on.
     """
-    with _greeting_lock:
-        if _greeted.is_set():
-            yield
-            return
-        _greeted.set()
+    if _greeted.is_set():
+        yield
+        return
+    with _greeting_lock, tempfile.TemporaryFile() as log:
         try:
             original = os.dup(2)
         except OSError:  # there is no standard error: nothing to keep quiet
             yield
             return
-        with tempfile.TemporaryFile() as log:
-            os.dup2(log.fileno(), 2)
-            try:
-                yield
-            finally:
-                os.dup2(original, 2)
-                log.seek(0)
-                for line in log:
-                    if not line.startswith(_GREETING):
-                        os.write(2, line)
-                os.close(original)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+            _greeted.set()
+            log.seek(0)
+            for line in log:
+                if not line.startswith(_GREETING):
+                    os.write(2, line)
 
 
 _GREETING = b"INFO: Created TensorFlow Lite XNNPACK delegate"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -215,38 +217,55 @@ def slice_(draw: Draw) -> Case:
     return _moved(draw, shape, tuple(sizes), *more)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """One entry of STRIDED_SLICE: what is written, the masks that hold, and numpy's index for it."""
+
+    begin: int
+    end: int
+    stride: int
+    masks: tuple[str, ...]
+    index: int | slice | EllipsisType | None
+
+
+def _cut(draw: Draw, size: int) -> _Cut:
+    """Return a slice or a single position of a dimension, with at least one element."""
+    stride = draw.pick([1, 1, 1, 2, 3, -1, -2])
+    first = draw.integer(0, size - 1)
+    last = draw.integer(first, size - 1) if stride > 0 else draw.integer(0, first)
+    stop = last + (1 if stride > 0 else -1)
+    begin = first - size if draw.chance(0.2) else first
+    if draw.chance(0.2):
+        return _Cut(begin, first + 1, 1, ("shrink_axis",), first)
+    open_begin, open_end = draw.chance(0.3), stop < 0 or draw.chance(0.3)
+    masks = ("begin",) * open_begin + ("end",) * open_end
+    index = slice(None if open_begin else first, None if open_end else stop, stride)
+    end = stop - size if 0 < stop < size and draw.chance(0.2) else stop
+    return _Cut(begin, end, stride, masks, index)
+
+
 @generates("STRIDED_SLICE", dtypes=_DTYPES)
 def strided_slice(draw: Draw) -> Case:
     """STRIDED_SLICE with strides of either sign and all its masks."""
     shape = draw.shape(1, 4)
-    begin, end, strides, masks = [], [], [], dict.fromkeys(["begin", "end", "shrink_axis"], 0)
-    index: list[int | slice] = []
-    for axis, size in enumerate(shape):
-        bit = 1 << axis
-        stride = draw.pick([1, 1, 1, 2, 3, -1, -2])
-        first = draw.integer(0, size - 1)
-        last = draw.integer(first, size - 1) if stride > 0 else draw.integer(0, first)
-        stop = last + (1 if stride > 0 else -1)
-        if draw.chance(0.2):
-            masks["shrink_axis"] |= bit
-            index.append(first)
-            stride, stop = 1, first + 1
-        else:
-            open_begin, open_end = draw.chance(0.3), stop < 0 or draw.chance(0.3)
-            masks["begin"] |= bit * open_begin
-            masks["end"] |= bit * open_end
-            index.append(slice(None if open_begin else first, None if open_end else stop, stride))
-        begin.append(first - size if draw.chance(0.2) else first)
-        end.append(stop - size if 0 < stop < size and draw.chance(0.2) else stop)
-        strides.append(stride)
-    output_shape = np.empty(shape)[tuple(index)].shape
-    more = [draw.integers(*pair) for pair in zip(_SLICE_NAMES, (begin, end, strides), strict=True)]
-    return _moved(
-        draw, shape, output_shape, *more, **{f"{name}_mask": mask for name, mask in masks.items()}
-    )
-
-
-_SLICE_NAMES = ("begin", "end", "strides")
+    cuts = [_cut(draw, size) for size in shape]
+    if draw.chance(0.2):  # in place of any number of adjacent dimensions, even none
+        first = draw.integer(0, len(cuts))
+        last = draw.integer(first, len(cuts))
+        cuts[first:last] = [_Cut(0, 0, 1, ("ellipsis",), ...)]
+    if draw.chance(0.2):
+        cuts.insert(draw.integer(0, len(cuts)), _Cut(0, 1, 1, ("new_axis",), None))
+    output_shape = np.empty(shape)[tuple(cut.index for cut in cuts)].shape
+    options = {
+        f"{mask}_mask": sum(1 << i for i, cut in enumerate(cuts) if mask in cut.masks)
+        for mask in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    more = [
+        draw.integers("begin", [cut.begin for cut in cuts]),
+        draw.integers("end", [cut.end for cut in cuts]),
+        draw.integers("strides", [cut.stride for cut in cuts]),
+    ]
+    return _moved(draw, shape, output_shape, *more, **options)
 
 
 @generates("GATHER", dtypes=_DTYPES)

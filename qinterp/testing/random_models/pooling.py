@@ -53,7 +53,9 @@ def reduction(draw: Draw) -> Case:
     )
     quant = draw.quant(draw.dtype)
     x = draw.input(shape, draw.dtype, quant)
-    written = [axis - rank if draw.chance(0.25) else axis for axis in axes]
+    written: int | list[int] = [axis - rank if draw.chance(0.25) else axis for axis in axes]
+    if len(axes) == 1 and draw.chance(0.3):
+        written = axes[0]
     output_quant = quant
     if draw.kind == "MEAN" and draw.chance(0.7):
         output_quant = draw.near(quant, draw.dtype)

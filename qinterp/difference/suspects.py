@@ -1,0 +1,204 @@
+"""Usual mistakes, tried one by one on a node whose other side nobody can execute.
+
+Mistakes of arithmetic are variants of A's policy; mistakes of data are variants of the node.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+
+from qinterp.difference.nodes import NodeRunner, Prepared, alone, operand_values, try_run
+from qinterp.errors import QInterpError
+from qinterp.ir import Graph, Node, Tensor
+from qinterp.ir.tensor import Array
+from qinterp.numerics.accumulators import Group
+from qinterp.numerics.rounding import Rounding
+from qinterp.numerics.stages import NAMED_STAGES, Stage
+from qinterp.scheme import Policy
+
+Values = Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """A mistake that gives exactly what the other side has.
+
+    Attributes
+    ----------
+    text : a mistake of data, in words.
+    group, prepared : a mistake of arithmetic: the group of a scheme's fields, and the node with it.
+    """
+
+    text: str = ""
+    group: str = ""
+    prepared: Prepared | None = None
+
+
+def find_suspect(
+    runner: NodeRunner, node: Node, values: Values, theirs: Values
+) -> Suspect | None:
+    """The first mistake that turns the runner's output into ``theirs``, None if none does.
+
+    Parameters
+    ----------
+    values : the node's operands.
+    theirs : outputs by tensor name.
+    """
+    try:
+        prepared = runner.prepared(node, values)
+    except QInterpError:
+        return None
+    operands = operand_values(runner.graph, node, values)
+    wanted = [theirs.get(name) for name in node.outputs]
+
+    def fits(outputs: Any) -> bool:
+        return outputs is not None and all(
+            want is None or np.array_equal(want, have)
+            for want, have in zip(wanted, outputs, strict=False)
+        )
+
+    for group, other in _variants(prepared):
+        if fits(try_run(other, operands)):
+            return Suspect(group=group, prepared=other)
+    for text, node_graph in _data(runner.graph, node, values):
+        try:
+            outputs = NodeRunner(node_graph, runner.scheme).run(node_graph.nodes[0], values).outputs
+        except QInterpError:
+            continue
+        if fits([outputs[name] for name in node.outputs]):
+            return Suspect(text)
+    return None
+
+
+# ---- arithmetic -------------------------------------------------------------------------------
+
+
+def _variants(prepared: Prepared) -> Iterator[tuple[str, Prepared]]:
+    """Group and node of every mistake of arithmetic; the likely ones first."""
+    own, params = prepared.policy, prepared.params
+    policies: list[tuple[str, Policy]] = []
+    policies += [("stages", replace(own, requantize=s)) for s in _other_roundings(own.requantize)]
+    exact = replace(own.effective_scale, precision="exact", product_precision=None)
+    for stages in NAMED_STAGES.values():
+        named = replace(own, requantize=stages)
+        policies += [("stages", named), ("stages", replace(named, effective_scale=exact))]
+    policies += [
+        ("accumulator", replace(own, accumulator=replace(own.accumulator, **changes)))
+        for changes in _ACCUMULATORS
+    ]
+    policies += [
+        ("preparation", replace(own, multiplier=replace(own.multiplier, bits=bits)))
+        for bits in (7, 8, 15, 16)
+    ]
+    float32 = replace(own.effective_scale, precision="float32", product_precision=None)
+    policies.append(("preparation", replace(own, effective_scale=float32)))
+    for group, policy in policies:
+        yield group, prepared.altered(policy, prepared.recipe, params)
+    for name, value in _stage_lists(params):
+        for stages in _other_roundings(value):
+            changed = replace(params, **{name: stages})
+            yield "recipe", prepared.altered(own, prepared.recipe, changed)
+
+
+def _stage_lists(params: Any) -> Iterator[tuple[str, tuple[Stage, ...]]]:
+    """Parameters of a recipe that are lists of stages, by name."""
+    if not dataclasses.is_dataclass(params):
+        return
+    for field in dataclasses.fields(params):
+        value = getattr(params, field.name)
+        if isinstance(value, tuple) and value and isinstance(value[0], Stage):
+            yield field.name, value
+
+
+_ACCUMULATORS: tuple[dict[str, Any], ...] = (
+    *(
+        {"bits": bits, "overflow": overflow, "check": check}
+        for bits in (16, 20, 24, 18, 12, 32)
+        for overflow in ("saturate", "wrap")
+        for check in (("each_step", "at_end") if overflow == "saturate" else ("at_end",))
+    ),
+    {"group": Group(2, 16, "saturate"), "operands": "raw"},
+    {"group": Group(2, 16, "saturate")},
+    {"padding": "zero"},
+)
+
+
+def _other_roundings(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, ...]]:
+    """The list with another rounding in one of its stages, the last one first."""
+    for i in reversed(range(len(stages))):
+        if not hasattr(stages[i], "rounding"):
+            continue
+        for rule in get_args(Rounding):
+            if rule != stages[i].rounding:  # type: ignore[attr-defined]
+                changed = replace(stages[i], rounding=rule)  # type: ignore[call-arg]
+                yield (*stages[:i], changed, *stages[i + 1 :])
+
+
+# ---- data -------------------------------------------------------------------------------------
+
+
+def _data(graph: Graph, node: Node, values: Values) -> Iterator[tuple[str, Graph]]:
+    """The node with one of its tensors wrong."""
+    tensors = [graph.tensors[name] for name in (*node.inputs, *node.outputs) if name]
+    for changed, text in _wrong_tensors(node, tensors):
+        yield text, alone(graph, node, values, changed)
+    for name, value in (("activation", "none"), ("activation", "relu")):
+        if node.attributes.get(name, value) != value:
+            other = replace(node, attributes={**node.attributes, name: value})
+            lone = alone(graph, other, values)
+            yield f"{name} {value} (B) against {node.attributes[name]} (A)", lone
+
+
+def _wrong_tensors(
+    node: Node, tensors: list[Tensor]
+) -> Iterator[tuple[dict[str, Tensor], str]]:
+    for tensor in tensors:
+        if tensor.data is not None:
+            for axes in _swaps(tensor.shape):
+                data = np.ascontiguousarray(np.transpose(tensor.data, axes))
+                moved = data.reshape(tensor.shape)
+                said = ", ".join(map(str, axes))
+                yield (
+                    {tensor.name: replace(tensor, data=moved)},
+                    f"{tensor.name!r} stored with its dimensions in the order {said} (B)",
+                )
+            if tensor.name in node.inputs[2:3]:
+                zero = replace(tensor, data=np.zeros_like(tensor.data))
+                yield {tensor.name: zero}, f"{tensor.name!r} left out (B)"
+    quantized = [(t, t.quantization) for t in tensors if t.quantization is not None]
+    points = sorted({int(z) for _, q in quantized for z in q.zero_point} | {0})
+    for tensor, q in quantized:
+        own = int(q.zero_point[0])
+        for point in dict.fromkeys((*points, -own)):
+            if (q.zero_point == point).all():
+                continue
+            shifted = replace(q, zero_point=np.full_like(q.zero_point, point))
+            yield (
+                {tensor.name: replace(tensor, quantization=shifted)},
+                f"zero point {point} (B) against {own} (A) of {tensor.name!r}",
+            )
+    if len(quantized) >= 2:
+        (a, qa), (b, qb) = quantized[0], quantized[-1]
+        if not (qa.per_channel or qb.per_channel or a.name == b.name):
+            yield (
+                {
+                    a.name: replace(a, quantization=replace(qa, zero_point=qb.zero_point)),
+                    b.name: replace(b, quantization=replace(qb, zero_point=qa.zero_point)),
+                },
+                f"the zero points of {a.name!r} and {b.name!r} swapped (B)",
+            )
+
+
+def _swaps(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Orders of the dimensions that a transposed constant may be stored in."""
+    rank = len(shape)
+    if rank == 2:
+        yield (1, 0)
+    elif rank == 4:
+        # OHWI read as OWHI, OIHW, HWIO, and back
+        yield from ((0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 3, 0), (0, 2, 3, 1), (3, 0, 1, 2))

@@ -1,0 +1,36 @@
+"""What arg_max and arg_min share.
+
+Source: tflite/kernels/arg_min_max.cc ResizeOutput;
+tflite/kernels/internal/reference/arg_min_max.h ArgMinMax.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qinterp.ir import Call
+from qinterp.ir.call import Shape
+from qinterp.ir.tensor import Array
+from qinterp.ops._movement import axis_of, one_integer
+from qinterp.ops._operator import Notes, Run
+
+
+def shapes(call: Call) -> list[Shape]:
+    """The input's shape without the axis, along which there is an element."""
+    shape = call["input"].shape
+    axis = axis_of(call, one_integer(call, "axis"), len(shape))
+    call.check(shape[axis] > 0, f"axis {axis} of {call['input'].describe()} is empty")
+    return [(*shape[:axis], *shape[axis + 1 :])]
+
+
+def first_index(call: Call, function: Callable[..., Any]) -> Run:
+    """The first of the indices that ``function`` gives along the axis; codes order as reals do."""
+    call.types(output=("int32", "int64"))
+    axis = one_integer(call, "axis")
+    dtype, shape = call.output.numpy_dtype, call.output.shape
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [function(values[0], axis).astype(dtype).reshape(shape)]
+
+    return run

@@ -1,0 +1,99 @@
+"""What operators of one operand and the same shape share: declaration, tables, requantization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.call import Shape
+from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.ops._accumulate import INTEGERS, activation_bounds
+from qinterp.ops._elementwise import quantize_real
+from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._tables import codes_of, lookup
+
+_GUARD = 12  # digits before the decimal point of a code, and some to spare
+
+
+def unary(
+    kind: str,
+    builtin: str,
+    options: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+    read: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> Operator:
+    """Declare an operator of one operand whose output has the same shape.
+
+    Parameters
+    ----------
+    builtin, options : TFLite's names of the operator and its option table.
+    attributes : with their defaults.
+    read : from TFLite's options to attributes; None: the file says nothing of them.
+    """
+    operator = Operator(kind, ("input",), attributes)
+
+    @operator.reads_tflite(builtin, options)
+    def from_tflite(table: Any) -> Mapping[str, Any]:
+        return read(table) if read else {}
+
+    @operator.infers
+    def shapes(call: Call) -> list[Shape]:
+        return [call["input"].shape]
+
+    return operator
+
+
+def pointwise(call: Call, function: Callable[[Array], Array]) -> Run:
+    """A run that looks up what ``function`` gives for every code of the input, as int64."""
+    zero_point = call.per_tensor(call["input"])[1]
+    look_up = lookup(call, function(codes_of(call["input"].dtype)))
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        if "accumulator" in notes.wanted:
+            notes.add("accumulator", values[0].astype(np.int64) - zero_point)
+        return look_up(values, notes)
+
+    return run
+
+
+def requantizer(call: Call, factor: float = 1.0, operand: str = "input") -> Requantizer:
+    """From ``code - zero_point``, times ``factor``, to codes of the output, by the policy."""
+    policy = call.policy
+    scale, _ = call.per_tensor(call[operand])
+    scale_out, zero_point = call.per_tensor(call.output)
+    rescale = Rescale.of_scales(
+        scale, factor, scale_out, policy.effective_scale, policy.multiplier
+    )
+    return Requantizer(
+        policy.requantize, rescale, zero_point=zero_point, bounds=activation_bounds(call)
+    )
+
+
+def real_table(
+    call: Call,
+    approximate: Callable[[Array], Array],
+    exact: Callable[[Fraction, int], Fraction],
+) -> Run:
+    """The real function of the dequantized operand, rounded once, for every code.
+
+    Parameters
+    ----------
+    approximate : on float64 arrays; where it gives an infinity the code saturates.
+    exact : argument and digits to a value with a relative error below ``10**-digits``.
+    """
+    call.types(input=INTEGERS, output=INTEGERS)
+    scale, zero_point = call.per_tensor(call["input"])
+    unit = call.per_tensor(call.output)[0]
+    steps = codes_of(call["input"].dtype) - zero_point
+    with np.errstate(all="ignore"):
+        approx = approximate(steps * scale) / unit
+
+    def value(i: int, digits: int) -> Fraction:
+        return exact(int(steps[i]) * Fraction(scale), digits + _GUARD) / Fraction(unit)
+
+    return lookup(call, quantize_real(call, approx, value, activation_bounds(call)))

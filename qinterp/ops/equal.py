@@ -1,0 +1,54 @@
+"""Whether elements are the same, with broadcasting (clause O-equal).
+
+Source: tflite/kernels/comparisons.cc EqualEval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ops._binary import Binary, shapes
+from qinterp.ops._comparison import (
+    RescaledComparison,
+    real_comparison,
+    rescaled_comparison,
+    stored_comparison,
+)
+from qinterp.ops._operator import Run
+
+EQUAL = Binary("equal")
+EQUAL.infers(shapes)
+
+
+@EQUAL.reads_tflite("EQUAL", "EqualOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """It has no attributes."""
+    return {}
+
+
+@EQUAL.recipe("rescaled", RescaledComparison, family="tflite")
+def rescaled(call: Call) -> Run:
+    """Both inputs multiplied by their scales in fixed point."""
+    return rescaled_comparison(call, np.equal)
+
+
+@EQUAL.recipe("real", family="real")
+def real(call: Call) -> Run:
+    """The real values."""
+    return real_comparison(call, np.equal)
+
+
+@EQUAL.recipe("integers")
+def plain(call: Call) -> Run:
+    """Integers or truth values as they are."""
+    return stored_comparison(call, np.equal, "int16", "int32", "int64", "bool")
+
+
+@EQUAL.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """Real numbers as they are."""
+    return stored_comparison(call, np.equal, "float32")

@@ -1,0 +1,54 @@
+"""Whether elements exceed others, with broadcasting (clause O-greater).
+
+Source: tflite/kernels/comparisons.cc GreaterEval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ops._binary import Binary, shapes
+from qinterp.ops._comparison import (
+    RescaledOrder,
+    real_comparison,
+    rescaled_comparison,
+    stored_comparison,
+)
+from qinterp.ops._operator import Run
+
+GREATER = Binary("greater")
+GREATER.infers(shapes)
+
+
+@GREATER.reads_tflite("GREATER", "GreaterOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """It has no attributes."""
+    return {}
+
+
+@GREATER.recipe("rescaled", RescaledOrder, family="tflite")
+def rescaled(call: Call) -> Run:
+    """Both inputs multiplied by their scales in fixed point; 16-bit codes as they are."""
+    return rescaled_comparison(call, np.greater)
+
+
+@GREATER.recipe("real", family="real")
+def real(call: Call) -> Run:
+    """The real values."""
+    return real_comparison(call, np.greater)
+
+
+@GREATER.recipe("integers")
+def plain(call: Call) -> Run:
+    """Integers as they are."""
+    return stored_comparison(call, np.greater, "int16", "int32", "int64")
+
+
+@GREATER.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """Real numbers as they are."""
+    return stored_comparison(call, np.greater, "float32")

@@ -1,0 +1,78 @@
+"""The logistic function, ``1 / (1 + exp(-x))`` (clause O-logistic).
+
+Source: tflite/kernels/activations.cc SigmoidPrepare, SigmoidEval; tflite/kernels/internal/
+reference/logistic.h, integer_ops/logistic.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics import elementary
+from qinterp.numerics.libm import Function
+from qinterp.ops._elementwise import Real
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops._sigmoid import argument, check_grids, look_up
+from qinterp.ops._tables import FloatTable, Libm, float_table, functions
+from qinterp.ops._unary import pointwise, real_table, unary
+
+LOGISTIC = unary("logistic", "LOGISTIC")
+
+
+@LOGISTIC.recipe("float_table", FloatTable, family="tflite")
+def table(call: Call) -> Run:
+    """A table of float32 values; the output's scale must be 1/256."""
+    unit = call.per_tensor(call.output)[0]
+    call.check(unit == 1 / 256, f"output {call.output.describe()} must have scale 1/256")
+    return float_table(call, _plain)
+
+
+@LOGISTIC.recipe("sigmoid_table")
+def sigmoid_table(call: Call) -> Run:
+    """256 entries with linear interpolation, for 16-bit codes."""
+    call.types(input=("int16",), output=("int16",))
+    check_grids(call)
+    scale = call.per_tensor(call["input"])[0]
+
+    def function(code: Array) -> Array:
+        x = argument(code, scale, (0,))
+        size = np.abs(x)
+        value = np.where(size >> 9 >= 255, 0x7FFF << 10, look_up(size, 9))
+        value = np.where(x >= 0, value + (1 << 9), (1 << 25) - value + (1 << 9) - 1)
+        return value >> 10
+
+    return pointwise(call, function)
+
+
+@LOGISTIC.recipe("float32", Libm, floats=True)
+def float32(call: Call) -> Run:
+    """In three pieces: exp(x) below -9, 1 from where float32 has no more digits."""
+    call.types(input=("float32",), output=("float32",))
+    library = functions(call.params)
+    upper, lower = np.float32(16.619047164916992188), np.float32(-9)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        x = values[0]
+        with np.errstate(all="ignore"):
+            middle = _plain(x, library)
+            low = np.where(x < lower, library["exp"](x), middle)
+            return [np.where(x > upper, np.float32(1), low)]
+
+    return run
+
+
+@LOGISTIC.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real function, rounded once."""
+    return real_table(call, lambda x: 1.0 / (1.0 + np.exp(-x)), elementary.logistic)
+
+
+def _plain(x: Array, library: Mapping[str, Function]) -> Array:
+    one = np.float32(1)
+    result: Array = one / (one + library["exp"](-x))
+    return result

@@ -1,0 +1,63 @@
+"""The hyperbolic tangent (clause O-tanh).
+
+Source: tflite/kernels/activations.cc TanhPrepare, TanhEval; tflite/kernels/internal/reference/
+tanh.h, integer_ops/tanh.h.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics import elementary
+from qinterp.ops._elementwise import Real
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops._sigmoid import argument, check_grids, look_up
+from qinterp.ops._tables import FloatTable, Libm, float_table, functions
+from qinterp.ops._unary import pointwise, real_table, unary
+
+TANH = unary("tanh", "TANH")
+
+
+@TANH.recipe("float_table", FloatTable, family="tflite")
+def table(call: Call) -> Run:
+    """A table of float32 values."""
+    return float_table(call, lambda x, library: library["tanh"](x))
+
+
+@TANH.recipe("sigmoid_table")
+def sigmoid_table(call: Call) -> Run:
+    """``2 * sigmoid(2 x) - 1`` of 16-bit codes, from the table of the sigmoid."""
+    call.types(input=("int16",), output=("int16",))
+    check_grids(call)
+    scale = call.per_tensor(call["input"])[0]
+
+    def function(code: Array) -> Array:
+        x = argument(code, scale, (0, 1))
+        size = np.abs(x)
+        value = np.where(size >> 8 >= 255, 0xFFFF << 8, look_up(size, 8)) - (1 << 23)
+        return np.where(x >= 0, value + (1 << 7), -value + (1 << 7) - 1) >> 8
+
+    return pointwise(call, function)
+
+
+@TANH.recipe("float32", Libm, floats=True)
+def float32(call: Call) -> Run:
+    """The C library's ``tanhf``."""
+    call.types(input=("float32",), output=("float32",))
+    tanh = functions(call.params)["tanh"]
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [tanh(values[0])]
+
+    return run
+
+
+@TANH.recipe("real", Real, family="real")
+def real(call: Call) -> Run:
+    """The real function, rounded once."""
+    return real_table(call, np.tanh, elementary.tanh)

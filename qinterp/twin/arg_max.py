@@ -1,0 +1,23 @@
+"""Twin of arg_max."""
+
+from __future__ import annotations
+
+from qinterp.twin._twin import Index, Twin, twin
+
+
+@twin("arg_max", "first_index")
+def first_index(t: Twin, output: int, index: Index) -> int:
+    """The first index of the largest element along the axis."""
+    shape = t.call["input"].shape
+    axis = t.call.integers("axis")[0] % len(shape)
+    best = 0
+    for i in range(shape[axis]):
+        if _at(t, index, axis, i) > _at(t, index, axis, best):
+            best = i
+    t.say("largest element", _at(t, index, axis, best))
+    return best
+
+
+def _at(t: Twin, index: Index, axis: int, position: int) -> float:
+    element: float = t.at("input", (*index[:axis], position, *index[axis:]))
+    return element

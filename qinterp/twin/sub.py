@@ -1,0 +1,37 @@
+"""Twin of sub."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from qinterp.twin._arithmetic import float_of, quantized
+from qinterp.twin._binary import integer, operands, reals, rescaled_sum
+from qinterp.twin._twin import Index, Twin, twin
+from qinterp.twin.conv_2d import clamp_float
+
+
+@twin("sub", "rescaled_difference")
+def rescaled(t: Twin, output: int, index: Index) -> int:
+    """One difference of two rescaled inputs."""
+    return rescaled_sum(t, index, -1)
+
+
+@twin("sub", "real")
+def real(t: Twin, output: int, index: Index) -> int:
+    """The real difference, rounded once."""
+    a, b = reals(t, index)
+    return quantized(t, a - b)
+
+
+@twin("sub", "integers")
+def plain(t: Twin, output: int, index: Index) -> int:
+    """One difference in the width of the type."""
+    a, b = operands(t, index)
+    return integer(t, a - b)
+
+
+@twin("sub", "float32")
+def sub_float(t: Twin, output: int, index: Index) -> float:
+    """One float32 subtraction."""
+    a, b = operands(t, index)
+    return clamp_float(t, float_of(Fraction(a) - Fraction(b), 32))
