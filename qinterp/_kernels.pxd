@@ -96,16 +96,14 @@ cdef extern from "_c/stages.h" nogil:
     ctypedef struct qi_parameters:
         const int64_t *multiplier
         const int64_t *shift
-        const int64_t *numerator
-        const int64_t *denominator
-        const int64_t *exponent
+        const int64_t *ratio
         const int64_t *pre
         const int64_t *post
         const double *scale
-        int multiplier_varies, shift_varies, ratio_varies, pre_varies, post_varies, scale_varies
+        ptrdiff_t multiplier_stride, shift_stride, ratio_stride, pre_stride, post_stride, scale_stride
         int64_t zero_point, lo, hi
 
-    int qi_run_stages(
+    ctypedef int qi_run_stages(
         const int64_t *program, int stages, const void *x, int x_type, size_t rows, size_t channels,
         const qi_parameters *parameters, void *out, int out_type,
     )
@@ -122,6 +120,7 @@ cdef extern from "_c/packed.h" nogil:
         const int64_t *above
         const int64_t *below
         const int64_t *shift
+        const uint8_t *plain
         const float *scale32
         const double *scale64
 
@@ -145,6 +144,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_ordered_gemm *wide
         qi_ordered_gemm *pairs
         qi_ordered_gemm *narrow
+        qi_run_stages *run_stages
 
     const qi_isa *const *qi_available_isas()
 

@@ -308,7 +308,8 @@ _TYPES = {
     np.dtype(np.int8): I8, np.dtype(np.uint8): U8, np.dtype(np.int16): I16, np.dtype(np.int32): I32,
     np.dtype(np.int64): I64, np.dtype(np.float32): F32, np.dtype(np.float64): F64,
 }
-_FARTHEST = 1 << 20  # no shift amount or exponent needs to go farther: the result no longer changes
+cdef int64_t _FARTHEST = 1 << 20  # no shift amount or exponent needs to go farther: the result no longer changes
+cdef int64_t _FARTHEST_BOUND = <int64_t>1 << 62
 
 
 cdef bint _check_program(const int64_t[:, ::1] program, bint is_float) except -1:
@@ -355,62 +356,74 @@ cdef inline bint _is_fit(int64_t bits, int64_t overflow) noexcept:
     return 1 <= bits <= 64 and WRAP <= overflow <= INDEFINITE
 
 
-cdef const int64_t *_integers(array, name, Py_ssize_t channels, int *varies, bint bounded) except? NULL:
-    """Return the address of one integer, or one a channel. The caller keeps the array alive."""
+cdef int _set_integers(
+    array, name, Py_ssize_t channels, bint bounded, const int64_t **values, ptrdiff_t *stride,
+) except -1:
+    """Point at one integer, or at one a channel. The caller keeps the array alive."""
     cdef const int64_t[::1] view
+    cdef Py_ssize_t i
+    values[0], stride[0] = NULL, 0
     if array is None:
-        varies[0] = 0
-        return NULL
+        return 0
     view = array
-    if view.shape[0] != 1 and view.shape[0] != channels:
-        raise ValueError(f"{name} has {view.shape[0]} values for {channels} channels")
-    if bounded and np.any(np.abs(array) > _FARTHEST):
-        raise ValueError(f"{name} is beyond +-{_FARTHEST}")
-    varies[0] = view.shape[0] > 1
-    return &view[0] if view.shape[0] else NULL
+    _check_count(view.shape[0], channels, name)
+    for i in range(view.shape[0] if bounded else 0):
+        if not -_FARTHEST <= view[i] <= _FARTHEST:
+            raise ValueError(f"{name} is beyond +-{_FARTHEST}")
+    values[0], stride[0] = &view[0], view.shape[0] > 1
+    return 0
 
 
-def run_stages(program, x, multiplier, shift, scale, ratio, zero_point, lo, hi, out, pre=None, post=None):
-    cdef const int64_t[:, ::1] stages = program
-    cdef const double[::1] scales
+cdef int _check_count(Py_ssize_t count, Py_ssize_t channels, name) except -1:
+    if count == 0 or (count != 1 and count != channels):
+        raise ValueError(f"{name} has {count} values for {channels} channels")
+    return 0
+
+
+def run_stages(
+    program, x, multiplier, shift, scale, ratio, zero_point, lo, hi, out, pre=None, post=None, isa=None,
+):
+    cdef const int64_t[:, ::1] stages = program, ratios = ratio
+    cdef const double[::1] scales = scale
+    cdef const qi_isa *instructions = qi_available_isas()[0] if isa is None else _find_isa(isa)
     cdef qi_parameters p
-    cdef int error, x_type, out_type
-    cdef size_t rows, channels, x_address, out_address
-    if x.dtype not in _TYPES or out.dtype not in _TYPES or x.shape != out.shape or x.ndim != 2:
+    cdef Py_buffer source, target
+    cdef int error = 0, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
+    cdef Py_ssize_t i, rows, channels
+    if x_type < 0 or out_type < 0 or x.ndim != 2 or x.shape != out.shape:
         raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one shape (rows, channels)")
-    if not (x.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):
-        raise ValueError("x and out must be C-contiguous, out writeable")
     if stages.shape[1] != QI_STAGE_WIDTH or stages.shape[0] > QI_MAX_STAGES:
         raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
-    if _check_program(stages, x.dtype.kind == "f") and out.dtype.kind != "f":
+    if _check_program(stages, x_type >= F32) and out_type < F32:
         raise ValueError(f"the program ends with a float, out is {out.dtype}")
-    if x.size == 0:
-        return False
-    if max(abs(zero_point), abs(lo), abs(hi)) >= 1 << 62:
-        raise ValueError("zero_point, lo and hi must be within +-2**62")
-    ratios = np.ascontiguousarray(np.asarray(ratio, dtype=np.int64).T)
-    if ratios.shape[0] != 3 or (ratios[1] <= 0).any():
-        raise ValueError("ratio is (1 or channels, 3): numerator, denominator > 0, exponent")
-    x_type, out_type = _TYPES[x.dtype], _TYPES[out.dtype]
     rows, channels = x.shape
-    p.multiplier = _integers(multiplier, "multiplier", channels, &p.multiplier_varies, False)
-    p.shift = _integers(shift, "shift", channels, &p.shift_varies, True)
-    p.numerator = _integers(ratios[0], "ratio", channels, &p.ratio_varies, False)
-    p.denominator = _integers(ratios[1], "ratio", channels, &p.ratio_varies, False)
-    p.exponent = _integers(ratios[2], "ratio", channels, &p.ratio_varies, True)
-    p.pre = _integers(pre, "pre", channels, &p.pre_varies, True)
-    p.post = _integers(post, "post", channels, &p.post_varies, True)
-    scales = scale
-    if scales.shape[0] != 1 and scales.shape[0] != <Py_ssize_t>channels:
-        raise ValueError(f"scale has {scales.shape[0]} values for {channels} channels")
-    p.scale, p.scale_varies = &scales[0], scales.shape[0] > 1
+    if rows == 0 or channels == 0:
+        return False
     p.zero_point, p.lo, p.hi = zero_point, lo, hi
-    x_address, out_address = x.ctypes.data, out.ctypes.data
-    with nogil:
-        error = qi_run_stages(
-            &stages[0, 0] if stages.shape[0] else NULL, <int>stages.shape[0], <const void *>x_address, x_type, rows, channels,
-            &p, <void *>out_address, out_type,
-        )
+    if not (-_FARTHEST_BOUND < p.zero_point < _FARTHEST_BOUND and -_FARTHEST_BOUND < p.lo and p.hi < _FARTHEST_BOUND):
+        raise ValueError("zero_point, lo and hi must be within +-2**62")
+    _check_count(ratios.shape[0], channels, "ratio")
+    for i in range(ratios.shape[0]):
+        if ratios.shape[1] != 3 or ratios[i, 1] <= 0 or not -_FARTHEST <= ratios[i, 2] <= _FARTHEST:
+            raise ValueError(f"ratio is (1 or channels, 3): numerator, denominator > 0, exponent within +-{_FARTHEST}")
+    p.ratio, p.ratio_stride = &ratios[0, 0], 3 if ratios.shape[0] > 1 else 0
+    _check_count(scales.shape[0], channels, "scale")
+    p.scale, p.scale_stride = &scales[0], scales.shape[0] > 1
+    _set_integers(multiplier, "multiplier", channels, False, &p.multiplier, &p.multiplier_stride)
+    _set_integers(shift, "shift", channels, True, &p.shift, &p.shift_stride)
+    _set_integers(pre, "pre", channels, True, &p.pre, &p.pre_stride)
+    _set_integers(post, "post", channels, True, &p.post, &p.post_stride)
+    PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
+    try:
+        PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+        with nogil:
+            error = instructions.run_stages(
+                &stages[0, 0] if stages.shape[0] else NULL, <int>stages.shape[0], source.buf, x_type, rows, channels, &p,
+                target.buf, out_type,
+            )
+        PyBuffer_Release(&target)
+    finally:
+        PyBuffer_Release(&source)
     return bool(error)
 
 
@@ -549,10 +562,13 @@ cdef class Requantizer:
             if kind == DR:
                 below = above - np.where(right > 0, 2 * half, 0)
         self.c.kind = QI_MULTIPLIER
-        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total]
+        padded = -(-self.channels // 16) * 16
+        plain = ((left == 0) & (total >= 32))[:padded] | (np.arange(padded) >= self.channels)
+        plain = plain.reshape(-1, 16).all(axis=1).astype(np.uint8)
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
         self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
-        self.c.shift = <const int64_t *>_address(self._arrays[4])
+        self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
 
     @property
     def isa(self):
@@ -568,28 +584,27 @@ cdef class Requantizer:
 
     def into(self, accumulators, out):
         cdef int out_type = self._out_type(out)
-        cdef Py_ssize_t rows, first, count, channels = self.channels
-        cdef const int32_t *x
-        cdef uint8_t *y
-        cdef size_t row_bytes = channels * (2 if out_type == I16 else 1)
+        cdef Py_ssize_t first, rows, channels = self.channels
+        cdef Py_ssize_t row_bytes = channels * (2 if out_type == I16 else 1)
+        cdef Py_buffer x, y
         if accumulators.dtype != np.int32 or accumulators.shape != out.shape or out.shape[out.ndim - 1] != channels:
             raise ValueError(
                 f"accumulators {accumulators.dtype} {accumulators.shape} must be int32, of the shape of out {out.shape}, "
                 f"and end with {channels} channels"
             )
-        if not (accumulators.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable):
-            raise ValueError("accumulators and out must be C-contiguous, out writeable")
-        if out.size == 0:
-            return
-        x, y = <const int32_t *>_address(accumulators), <uint8_t *>_address(out)
-        rows = out.size // channels
-        with nogil:
-            for first in range(0, rows, 256):
-                count = min(256, rows - first)
-                self._isa.requantize(
-                    x + first * channels, channels, <int>count, 0, <int>channels, &self.c, y + first * row_bytes, out_type,
-                    channels,
-                )
+        PyObject_GetBuffer(accumulators, &x, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(out, &y, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            rows = y.len // row_bytes if row_bytes else 0
+            with nogil:
+                for first in range(0, rows, 256):
+                    self._isa.requantize(
+                        <const int32_t *>x.buf + first * channels, channels, <int>min(256, rows - first), 0, <int>channels,
+                        &self.c, <uint8_t *>y.buf + first * row_bytes, out_type, channels,
+                    )
+            PyBuffer_Release(&y)
+        finally:
+            PyBuffer_Release(&x)
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------

@@ -6,10 +6,14 @@ import fnmatch
 import hashlib
 import json
 import os
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
 
@@ -18,7 +22,12 @@ from qinterp.ir import Node
 from qinterp.ir.tensor import Array
 
 _RECORD = "__qinterp__"
-_NOTE = "__note__"
+_NOTE = "__note__/"
+_QUOTED = "__name__/"
+_UNREADABLE = (
+    OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError,
+    RuntimeError, KeyError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,10 @@ class Capture(Mapping[str, Array]):
             capture.put(name, value)
         return capture
 
+    def like(self) -> Capture:
+        """An empty capture with the same filters."""
+        return Capture(self._only, self._kinds)
+
     def __call__(self, event: Event) -> None:
         """Keep what passes the filters."""
         wanted = {t: v for t, v in event.outputs.items() if self._wants(event.node, t)}
@@ -110,12 +123,15 @@ class Capture(Mapping[str, Array]):
         return f"<Capture of {len(self)} tensors, {len(self.notes)} nodes with notes>"
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an .npz: tensors under their own names, notes and the record beside them."""
+        """Write an .npz: tensors under their own names, notes and the record beside them.
+
+        A name that an archive cannot hold, or that starts with two underscores, is quoted.
+        """
         arrays = {_RECORD: np.array(json.dumps(self.record, sort_keys=True))}
-        arrays |= self._tensors
+        arrays |= {_key(name): value for name, value in self._tensors.items()}
         for node, notes in self.notes.items():
             for name, value in notes.items():
-                arrays[f"{_NOTE}/{node}/{name}"] = np.asarray(value)
+                arrays[f"{_NOTE}{quote(node, safe='')}/{name}"] = np.asarray(value)
         # not numpy.savez: its keyword arguments cannot be called "file"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for key, value in arrays.items():
@@ -132,26 +148,38 @@ class Capture(Mapping[str, Array]):
         """
         capture = cls()
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                for key in archive.files:
-                    value = archive[key]
-                    if key == _RECORD:
-                        capture.record = json.loads(str(value))
-                    elif key.startswith(f"{_NOTE}/"):
-                        node, _, name = key[len(_NOTE) + 1 :].rpartition("/")
-                        capture.notes.setdefault(node, {})[name] = value
-                    else:
-                        capture.put(key, value)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            # not numpy.load: it takes the tensor "a.npy" for the file that holds "a"
+            with zipfile.ZipFile(path) as archive:
+                for file in archive.namelist():
+                    with archive.open(file) as stream:
+                        value = np.lib.format.read_array(stream, allow_pickle=False)
+                    capture._restore(file.removesuffix(".npy"), value)
+        except _UNREADABLE as error:
             raise InputError(f"{os.fspath(path)}: not an .npz of arrays: {error}") from None
         return capture
+
+    def _restore(self, key: str, value: Array) -> None:
+        if key == _RECORD:
+            self.record = dict(json.loads(str(value)))
+        elif key.startswith(_NOTE):
+            node, _, name = key.removeprefix(_NOTE).partition("/")
+            self.notes.setdefault(unquote(node), {})[name] = value
+        elif key.startswith(_QUOTED):
+            self.put(unquote(key.removeprefix(_QUOTED)), value)
+        else:
+            self.put(key, value)
+
+
+def _key(name: str) -> str:
+    odd = name.startswith("__") or "\0" in name or "\\" in name
+    return _QUOTED + quote(name, safe="/") if odd else name
 
 
 def hash_arrays(arrays: Mapping[str, Array]) -> str:
     """SHA-256 over names, types, shapes and bytes, in the order of names."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        value = np.ascontiguousarray(arrays[name])
+        value = np.asarray(arrays[name], order="C")
         digest.update(f"{name}\0{value.dtype.str}\0{value.shape}\0".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()

@@ -421,14 +421,21 @@ class Interpreter:
         ----------
         inputs : what :meth:`run` takes, one after the other.
         workers : threads, by default one a core.
-        options : as for :meth:`run`; hooks are then called from several threads.
+        options : as for :meth:`run`; hooks are then called from several threads, and every result
+            has a capture of its own, with the filters of the one given.
         """
         count = workers or cpu_count() or 1
+
+        def one(item: Inputs) -> Result:
+            kept = options.get("capture")
+            own = {"capture": kept.like()} if isinstance(kept, Capture) else {}
+            return self.run(item, **{**options, **own})
+
         pending: deque[Future[Result]] = deque()
         with ThreadPoolExecutor(count) as pool:
             try:
                 for item in inputs:
-                    pending.append(pool.submit(self.run, item, **options))
+                    pending.append(pool.submit(one, item))
                     if len(pending) > 2 * count:
                         yield pending.popleft().result()
                 while pending:
@@ -450,10 +457,16 @@ class Interpreter:
             inputs = {graph.inputs[0]: inputs}
         values: dict[str, Array] = {}
         for address, value in inputs.items():
+            if not isinstance(address, str):
+                raise InputError(f"inputs go by tensor name, got {address!r}")
             tensor = graph.find_tensor(address)
             if tensor.name in values:
                 raise InputError(f"tensor {tensor.name!r} is given twice")
-            values[tensor.name] = self._check_input(tensor, np.asarray(value))
+            try:
+                array = np.asarray(value)
+            except ValueError as error:
+                raise InputError(f"input {tensor.describe()}: {error}") from None
+            values[tensor.name] = self._check_input(tensor, array)
         absent = [n for n in graph.inputs if n not in values]
         if absent and set(values) <= set(graph.inputs):
             raise InputError(
@@ -517,7 +530,7 @@ class Interpreter:
             if tensor.data is not None:
                 values[name] = tensor.data
             elif tensor.variable:
-                values[name] = np.zeros(tensor.shape, tensor.numpy_dtype)
+                values[name] = tensor.initial()
 
     def _specs(self, values: Mapping[str, Array]) -> dict[str, Tensor]:
         specs = dict(self.graph.tensors)
@@ -579,6 +592,7 @@ def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor
 
 
 def _read_only(value: Array) -> Array:
+    value = np.asarray(value)  # numpy makes scalars of arrays without dimensions
     value.flags.writeable = False
     return value
 

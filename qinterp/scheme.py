@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from qinterp.errors import SchemeError
-from qinterp.numerics.accumulators import Accumulator
+from qinterp.numerics.accumulators import Accumulator, BiasRescale
 from qinterp.numerics.records import build, convert, one_of, to_table, unknown_key
 from qinterp.numerics.requantize import check_exact, needs_multiplier
 from qinterp.numerics.scales import ActivationBounds, EffectiveScale, Multiplier
@@ -81,6 +81,8 @@ class Policy:
     effective_scale, multiplier, accumulator, requantize, tail, activation_bounds : see the types.
     recipes : the family whose recipe an operator takes unless ``recipe`` names one.
     recipe : a recipe with parameters, for operators that are not accumulate-and-requantize.
+    bias : how a bias on another scale joins the accumulator; None: its codes are steps of it.
+    lacks : why the backend cannot run the node; empty if it can.
     """
 
     effective_scale: EffectiveScale = field(default_factory=EffectiveScale)
@@ -91,6 +93,8 @@ class Policy:
     activation_bounds: ActivationBounds = field(default_factory=ActivationBounds)
     recipes: str = "tflite"
     recipe: RecipeChoice | None = None
+    bias: BiasRescale | None = None
+    lacks: str = ""
 
 
 class RecipeRegistry:
@@ -125,9 +129,9 @@ class RecipeRegistry:
         return sorted({kind for kind, _ in self._params})
 
     def families(self) -> list[str]:
-        """Families that some operator has a standard recipe for."""
+        """Families that some operator has a standard recipe for, and "none", which has no recipe."""
         self._discover()
-        return sorted({family for _, family in self._family} - {"*"})
+        return sorted({family for _, family in self._family} - {"*"} | {"none"})
 
     def params(self, kind: str, name: str) -> type | None:
         """The parameter dataclass of a recipe; KeyError if there is no such recipe."""
@@ -151,7 +155,7 @@ RECIPES = RecipeRegistry("qinterp.ops")
 
 POLICY_KEYS = (
     "effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds",
-    "recipes", "recipe",
+    "recipes", "recipe", "bias", "lacks",
 )  # fmt: skip
 _TOP_KEYS = (
     "name", "extends", "source", "evidence", "default", "rule", "node", "fallback",
@@ -452,6 +456,7 @@ def _policy_of(text: str, kind: str, where: str) -> Policy:
         ("accumulator", Accumulator),
         ("activation_bounds", ActivationBounds),
         ("tail", Tail),
+        ("bias", BiasRescale),
     ):
         if table.get(key) is not None:
             parts[key] = build(cls, table[key], f"{where}.{key}")
@@ -459,10 +464,13 @@ def _policy_of(text: str, kind: str, where: str) -> Policy:
         parts["requantize"] = convert(tuple[Stage, ...], table["requantize"], f"{where}.requantize")
     if "recipes" in table:
         parts["recipes"] = one_of(table["recipes"], RECIPES.families(), f"{where}.recipes")
+    if "lacks" in table:
+        parts["lacks"] = convert(str, table["lacks"], f"{where}.lacks")
     if table.get("recipe") is not None:
         parts["recipe"] = _recipe(table["recipe"], kind, f"{where}.recipe")
     policy = Policy(**parts)
-    check_stages(policy.requantize, f"{where}.requantize")
+    if policy.bias is not None:
+        check_stages(policy.bias.stages, f"{where}.bias.stages", bounded=False)
     for stages, path in ((policy.requantize, "requantize"),) + (
         ((policy.tail.requantize, "tail.requantize"),) if policy.tail else ()
     ):

@@ -66,7 +66,7 @@ def against_twin(model: bytes, inputs: Mapping[str, Any], scheme: Any) -> list[s
     graph = interpreter.graph
     values = {n: t.data for n, t in graph.tensors.items() if t.data is not None}
     values |= {
-        n: np.zeros(t.shape, t.numpy_dtype) for n, t in graph.tensors.items() if t.variable
+        n: t.initial() for n, t in graph.tensors.items() if t.variable
     }
     values |= interpreter._check_inputs(inputs)
     values |= dict(result.tensors)

@@ -44,6 +44,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 }
 
 #include "gather.h"
+#include "run_stages.h"
 
 /* ---- products; weights: (steps, 16 channels, 2) int16 ---- */
 
@@ -183,6 +184,37 @@ INLINE void store_8(__m256i y, void *out, int out_type, ptrdiff_t at, int n)
     }
 }
 
+/* Adds the zero point and clamps. It is within +-16384 here, so that saturating at 16 bits first changes nothing. */
+INLINE void store_four_rows(const __m256i y[4], const qi_requantizer *with, void *out, int out_type, ptrdiff_t at,
+                            ptrdiff_t out_stride)
+{
+    const __m256i zero_point = _mm256_set1_epi16((int16_t)with->zero_point);
+    const __m256i y01 = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), zero_point);
+    const __m256i y23 = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), zero_point);
+    uint8_t *to = (uint8_t *)out + at;
+    __m256i bytes;
+    __m128i half;
+    if (out_type == QI_I8) {
+        bytes = _mm256_max_epi8(_mm256_packs_epi16(y01, y23), _mm256_set1_epi8((int8_t)with->low));
+        bytes = _mm256_min_epi8(bytes, _mm256_set1_epi8((int8_t)with->high));
+    } else {
+        bytes = _mm256_max_epu8(_mm256_packus_epi16(y01, y23), _mm256_set1_epi8((int8_t)with->low));
+        bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8((int8_t)with->high));
+    }
+    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    half = _mm256_castsi256_si128(bytes);
+    _mm_storel_epi64((__m128i *)to, half);
+    _mm_storeh_pd((double *)(to + out_stride), _mm_castsi128_pd(half));
+    half = _mm256_extracti128_si256(bytes, 1);
+    _mm_storel_epi64((__m128i *)(to + 2 * out_stride), half);
+    _mm_storeh_pd((double *)(to + 3 * out_stride), _mm_castsi128_pd(half));
+}
+
+INLINE int rows_share(const qi_requantizer *with, int out_type, int n)
+{
+    return n == 8 && out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384;
+}
+
 INLINE __m256i even_of(const int64_t *at) /* of 8: 0 2 4 6 */
 {
     return _mm256_permute4x64_epi64(_mm256_unpacklo_epi64(load(at), load(at + 4)), 0xd8);
@@ -218,8 +250,23 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m256i excess = joined(_mm256_srlv_epi64(sign, shift0), _mm256_srlv_epi64(sign, shift1));
     const __m256i zero_point = _mm256_sub_epi32(_mm256_set1_epi32(with->zero_point), excess);
     const __m256i least = _mm256_set1_epi32(with->low), most = _mm256_set1_epi32(with->high);
-    int r;
-    for (r = 0; r < rows; r++) {
+    int r = 0, i;
+    if (with->plain[c / 16] && c % 8 == 0 && rows_share(with, out_type, n)) {
+        /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
+        const __m256i high_shift1 = _mm256_sub_epi64(shift1, _mm256_set1_epi64x(32));
+        for (; r + 4 <= rows; r += 4) {
+            __m256i y[4];
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m256i x = load(tile + (r + i) * tile_stride);
+                const __m256i even = round_product(_mm256_mul_epi32(x, multiplier), above0, below0, shift0);
+                const __m256i odd = round_product(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), odd_multiplier), above1, below1,
+                                                  high_shift1);
+                y[i] = _mm256_sub_epi32(_mm256_blend_epi32(even, odd, 0xaa), excess);
+            }
+            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride);
+        }
+    }
+    for (; r < rows; r++) {
         const __m256i x = _mm256_sllv_epi32(_mm256_maskload_epi32(tile + r * tile_stride, mask), left);
         const __m256i even = round_product(_mm256_mul_epi32(x, multiplier), above0, below0, shift0);
         const __m256i odd = round_product(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), odd_multiplier), above1, below1, shift1);
@@ -235,8 +282,19 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
     const __m256 scale = _mm256_loadu_ps(with->scale32 + c);
     const __m256 most = _mm256_set1_ps((float)(with->high - with->zero_point));
     const __m256 least = _mm256_set1_ps((float)(with->low - with->zero_point)); /* an integer: as clamping afterwards */
-    int r;
-    for (r = 0; r < rows; r++) {
+    int r = 0, i;
+    if (rows_share(with, out_type, n)) {
+        for (; r + 4 <= rows; r += 4) {
+            __m256i y[4];
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m256 x = _mm256_cvtepi32_ps(load(tile + (r + i) * tile_stride));
+                /* what is below becomes INT32_MIN, and saturates */
+                y[i] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_mul_ps(x, scale), most));
+            }
+            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride);
+        }
+    }
+    for (; r < rows; r++) {
         __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_maskload_epi32(tile + r * tile_stride, mask)), scale);
         v = _mm256_max_ps(_mm256_min_ps(v, most), least);
         store_8(_mm256_add_epi32(_mm256_cvtps_epi32(v), zero_point), out, out_type, at + r * out_stride, n);
@@ -405,5 +463,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx2 = {"avx2", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_avx2 = {"avx2", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow, run_stages};
 #endif

@@ -51,6 +51,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 }
 
 #include "gather.h"
+#include "run_stages.h"
 
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
 
@@ -168,7 +169,7 @@ TARGET static void depthwise(const uint8_t *const *taps, int count, int pixels, 
     }
 }
 
-/* ---- requantization ---- */
+/* ---- requantization, 16 channels at a time: of one row, or of four rows that share their packing to bytes ---- */
 
 INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16 mask)
 {
@@ -176,6 +177,35 @@ INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16
         _mm256_mask_storeu_epi16((int16_t *)out + at, mask, _mm512_cvtepi32_epi16(y));
     else
         _mm_mask_storeu_epi8((int8_t *)out + at, mask, _mm512_cvtepi32_epi8(y));
+}
+
+/* Adds the zero point and clamps. It is within +-16384 here, so that saturating at 16 bits first changes nothing. */
+INLINE void store_four_rows(const __m512i y[4], const qi_requantizer *with, void *out, int out_type, ptrdiff_t at,
+                            ptrdiff_t out_stride, __mmask16 mask)
+{
+    const __m512i zero_point = _mm512_set1_epi16((int16_t)with->zero_point);
+    const __m512i by_row = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), zero_point);
+    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), zero_point);
+    uint8_t *to = (uint8_t *)out + at;
+    __m512i bytes;
+    if (out_type == QI_I8) {
+        bytes = _mm512_max_epi8(_mm512_packs_epi16(y01, y23), _mm512_set1_epi8((int8_t)with->low));
+        bytes = _mm512_min_epi8(bytes, _mm512_set1_epi8((int8_t)with->high));
+    } else {
+        bytes = _mm512_max_epu8(_mm512_packus_epi16(y01, y23), _mm512_set1_epi8((int8_t)with->low));
+        bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8((int8_t)with->high));
+    }
+    bytes = _mm512_permutexvar_epi32(by_row, bytes);
+    _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
+    _mm_mask_storeu_epi8(to + out_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
+    _mm_mask_storeu_epi8(to + 2 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
+    _mm_mask_storeu_epi8(to + 3 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
+}
+
+INLINE int rows_share(const qi_requantizer *with, int out_type)
+{
+    return out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384;
 }
 
 INLINE __m512i even_of(const int64_t *at)
@@ -206,8 +236,23 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m512i shift0 = even_of(with->shift + c), shift1 = odd_of(with->shift + c);
     const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
     const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
-    int r;
-    for (r = 0; r < rows; r++) {
+    int r = 0, i;
+    if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
+        /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
+        const __m512i high_shift1 = _mm512_sub_epi64(shift1, _mm512_set1_epi64(32));
+        for (; r + 4 <= rows; r += 4) {
+            __m512i y[4];
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride);
+                const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
+                const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1,
+                                                  high_shift1);
+                y[i] = _mm512_mask_blend_epi32(0xaaaa, even, odd);
+            }
+            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride, mask);
+        }
+    }
+    for (; r < rows; r++) {
         const __m512i x = _mm512_sllv_epi32(_mm512_maskz_loadu_epi32(mask, tile + r * tile_stride), left);
         const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
         const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1, shift1);
@@ -224,8 +269,19 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
     const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
     const __m512 least = _mm512_set1_ps((float)(with->low - with->zero_point)); /* an integer: as clamping afterwards */
     const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
-    int r;
-    for (r = 0; r < rows; r++) {
+    int r = 0, i;
+    if (rows_share(with, out_type)) {
+        for (; r + 4 <= rows; r += 4) {
+            __m512i y[4];
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m512 x = _mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride));
+                /* what is below becomes INT32_MIN, and saturates */
+                y[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, scale), most));
+            }
+            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride, mask);
+        }
+    }
+    for (; r < rows; r++) {
         __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_maskz_loadu_epi32(mask, tile + r * tile_stride)), scale);
         v = _mm512_max_ps(_mm512_min_ps(v, most), least);
         store_16(_mm512_add_epi32(_mm512_cvtps_epi32(v), zero_point), out, out_type, at + r * out_stride, mask);
@@ -393,5 +449,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gather, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gather, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow, run_stages};
 #endif

@@ -44,6 +44,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 }
 
 #include "gather.h"
+#include "run_stages.h"
 
 /* ---- products ---- */
 
@@ -232,4 +233,4 @@ static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, const vo
     *overflowed |= left != 0;
 }
 
-const qi_isa qi_portable = {"portable", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow};
+const qi_isa qi_portable = {"portable", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow, run_stages};

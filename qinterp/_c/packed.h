@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "codes.h"
+#include "stages.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define QI_X86 1
@@ -23,7 +24,7 @@
 #endif
 
 /* ---- requantization of a tile ----
-   One value per output channel in every array, padded to a multiple of 16 channels. */
+   One value per output channel in every array, readable 32 channels beyond the last. */
 
 enum qi_requantization {
     QI_MULTIPLIER, /* multiplier and shift: DR, DU and SR differ in the constants only */
@@ -38,6 +39,7 @@ typedef struct {
        y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
     const int32_t *left, *multiplier;
     const int64_t *above, *below, *shift;
+    const uint8_t *plain; /* one for each 16 channels: left is 0 and shift at least 32 in all of them */
     const float *scale32;
     const double *scale64;
 } qi_requantizer;
@@ -88,6 +90,7 @@ typedef struct {
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
     qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
+    qi_run_stages *run_stages;
 } qi_isa;
 
 extern const qi_isa qi_portable;

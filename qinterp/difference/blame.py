@@ -12,6 +12,7 @@ import numpy as np
 
 from qinterp.difference.causes import Causes, Truth, classify
 from qinterp.difference.nodes import NodeRunner, Prepared, operand_values, try_run
+from qinterp.difference.sides import RUNTIME, Side
 from qinterp.difference.statistics import Differences
 from qinterp.difference.suspects import find_suspect
 from qinterp.difference.wording import (
@@ -27,6 +28,7 @@ from qinterp.ir.tensor import Array
 from qinterp.numerics.records import to_table
 from qinterp.schemes_io import scheme_names
 
+_PLAUSIBLE = ("verified", "source", "literature", "definition")  # levels of evidence, best first
 _LARGEST_ROUNDING = 1  # LSB that two roundings of the same sum can differ by
 
 
@@ -58,7 +60,8 @@ class Blame:
 
     Attributes
     ----------
-    sentence : for people.
+    sentence : for people: node, reason and counts.
+    reason : the sentence without the node and the counts.
     groups : the smallest sets of groups of scheme fields that, given B's values, turn A's output
         into B's; each explains it alone.
     changes : for each of these sets, what to give to ``Scheme.with_`` of A.
@@ -68,6 +71,7 @@ class Blame:
     """
 
     sentence: str
+    reason: str
     groups: tuple[tuple[str, ...], ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
     schemes: tuple[str, ...] = ()
@@ -99,16 +103,15 @@ class Blamer:
     Parameters
     ----------
     runner : of the side that was executed from the other's tensors.
-    other : of the other side, None if it is not a scheme: then known schemes are tried.
+    other : the other side; if it is not a scheme, known schemes are tried.
     executed : "a" or "b".
     """
 
-    def __init__(
-        self, graph: Graph, runner: NodeRunner, other: NodeRunner | None, executed: str
-    ) -> None:
+    def __init__(self, graph: Graph, runner: NodeRunner, other: Side, executed: str) -> None:
         self._graph = graph
         self._runner = runner
-        self._other = other
+        self._other = other.runner
+        self._label = other.label
         self._executed = executed
         self._known: dict[str, NodeRunner] = {}
 
@@ -138,8 +141,10 @@ class Blamer:
                 self._suspect(case)
             self._classify(case, runner)
         changes = tuple(_changes(case.other, groups) for groups in case.groups if case.other)
+        reason = self._explanation(case, created)
         return Blame(
-            f"{_where(case)}: {self._explanation(case, created)}: {_counts(case, created)}",
+            f"{_where(case)}: {reason}: {_counts(case, created)}",
+            reason,
             case.groups,
             changes,
             case.schemes,
@@ -151,7 +156,14 @@ class Blamer:
 
     def _schemes(self, case: _Case) -> list[str]:
         """Known schemes that make of the operands exactly what the other side has."""
-        return [name for name in scheme_names() if self._reproduces(self._scheme(name), case)]
+        names = sorted(scheme_names(), key=self._plausibility)
+        return [name for name in names if self._reproduces(self._scheme(name), case)]
+
+    def _plausibility(self, name: str) -> tuple[bool, int]:
+        """A sort key: the scheme of this very runtime first, then real backends."""
+        evidence = self._scheme(name).scheme.evidence
+        another = f"{RUNTIME}{evidence.get('runtime')}" != self._label
+        return another, _PLAUSIBLE.index(evidence["level"])
 
     def _scheme(self, name: str) -> NodeRunner:
         if name not in self._known:
@@ -208,7 +220,7 @@ class Blamer:
             return
         case.suspect = found.text or None
         if found.prepared is not None:
-            case.other, case.groups = found.prepared, ((found.group,),)
+            case.other, case.groups = found.prepared, (found.groups,)
 
     def _classify(self, case: _Case, other: NodeRunner | None) -> None:
         """Place the differing elements of the first output against the exact result."""

@@ -170,6 +170,7 @@ def diff(
     match: Match = "auto",
     labels: npt.ArrayLike | Iterable[int] | None = None,
     original: Graph | str | os.PathLike[str] | None = None,
+    keep: bool = False,
     progress: Progress | None = None,
     workers: int | None = None,
 ) -> Diff:
@@ -184,6 +185,7 @@ def diff(
     match : how the tensors of a dump are found in the graph.
     labels : the right classes, one for each row of scores, in order.
     original : the float model that this one was quantized from, to compare the outputs with.
+    keep : keep the difference of every element of every sample (``Differences.elements``).
     progress : told after every sample.
     workers : threads; one for each core by default.
 
@@ -197,7 +199,7 @@ def diff(
         a side lacks an operator for raises nothing: it is reported as not available.
     """
     sides = open_side(graph, a, "A", match), open_side(graph, b, "B", match)
-    comparison = _Comparison(graph, *sides, original)
+    comparison = _Comparison(graph, *sides, original, keep=keep)
     samples = as_samples(inputs)
     total = len(samples) if isinstance(samples, Sequence) else None
     count = workers or os.cpu_count() or 1
@@ -220,9 +222,16 @@ class _Comparison:
     """Compares sample by sample and adds up."""
 
     def __init__(
-        self, graph: Graph, a: Side, b: Side, original: Graph | str | os.PathLike[str] | None
+        self,
+        graph: Graph,
+        a: Side,
+        b: Side,
+        original: Graph | str | os.PathLike[str] | None,
+        *,
+        keep: bool,
     ) -> None:
         self.graph = graph
+        self.keep = keep
         self.sides = {"a": a, "b": b}
         self.executed = "a" if a.runner else "b" if b.runner else None
         self.reader = a.runner or b.runner or NodeRunner(graph, _READER)
@@ -231,7 +240,7 @@ class _Comparison:
             graph, a.label, b.label, [NodeDiff(n) for n in graph.nodes], executed=self.executed
         )
         if self.executed is not None:
-            other = b.runner if self.executed == "a" else None
+            other = b if self.executed == "a" else a
             blamer = Blamer(graph, self.reader, other, self.executed)
             for entry in self.total.nodes:
                 entry._blamer = blamer
@@ -528,14 +537,18 @@ class _Sample:
                     f"{b.dtype}{list(b.shape)} on the other",
                 )
             return
-        if _same(a, b):
+        keep = self._comparison.keep
+        if _same(a, b) and not keep:
             where[name] = Differences("ULP" if tensor.is_float else "LSB", size=a.size)
             return
         real = None
         if a.dtype.kind == "f":
             with np.errstate(invalid="ignore", over="ignore"):
                 real = b.astype(np.float64) - a.astype(np.float64)
-        where[name] = Differences.of(signed_difference(b, a), tensor, self._number, real)
+        delta = signed_difference(b, a)
+        where[name] = Differences.of(delta, tensor, self._number, real)
+        if keep:
+            where[name].elements[name] = [delta]
 
     def _look(self, node: Node) -> None:
         """Keep what blame needs of a node that creates differences."""

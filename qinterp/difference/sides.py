@@ -23,7 +23,7 @@ Given = (
 )
 """What a caller may give as a side; an iterable of dicts has one for each sample."""
 
-_RUNTIME = "runtime:"
+RUNTIME = "runtime:"
 
 
 class Side:
@@ -72,7 +72,7 @@ class RuntimeSide(Side):
         from qinterp.runtimes import runtime
 
         super().__init__()
-        self.label = f"{_RUNTIME}{name}"
+        self.label = f"{RUNTIME}{name}"
         self._graph = graph
         self._runtime = runtime(name)
         self._local = threading.local()
@@ -131,8 +131,8 @@ def open_side(graph: Graph, given: Given, letter: str, match: Any = "auto") -> S
         return SchemeSide(graph, given)
     if isinstance(given, (str, os.PathLike)):
         text = os.fspath(given)
-        if text.startswith(_RUNTIME):
-            return RuntimeSide(graph, text[len(_RUNTIME) :])
+        if text.startswith(RUNTIME):
+            return RuntimeSide(graph, text[len(RUNTIME) :])
         if text not in scheme_names() and is_dump(Path(text)):
             return DumpSide([read_dump(Path(text), graph, match)], Path(text).name or text)
         return SchemeSide(graph, load_scheme(text))

@@ -58,6 +58,7 @@ class Differences:
     first_tensor, first_sample, first : of the first element that differs.
     histogram : signed difference to number of elements; beyond ``EXACT_BINS`` the key is the
         power of two at or below the magnitude, with its sign.
+    elements : tensor name to its signed differences, an array a sample; only if asked for.
     """
 
     unit: str = "LSB"
@@ -72,6 +73,7 @@ class Differences:
     first_sample: int | None = None
     first: Index | None = None
     histogram: Counter[int] = field(default_factory=Counter)
+    elements: dict[str, list[Signed]] = field(default_factory=dict, repr=False)
 
     @property
     def share(self) -> float:
@@ -127,6 +129,8 @@ class Differences:
         self.count += other.count
         self.size += other.size
         self.histogram.update(other.histogram)
+        for name, arrays in other.elements.items():
+            self.elements.setdefault(name, []).extend(arrays)
 
 
 def _index(flat: int, shape: Sequence[int]) -> Index:

@@ -18,7 +18,15 @@ from qinterp.ir import Graph, Node, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Group
 from qinterp.numerics.rounding import Rounding
-from qinterp.numerics.stages import NAMED_STAGES, Stage
+from qinterp.numerics.scales import Multiplier
+from qinterp.numerics.stages import (
+    NAMED_STAGES,
+    AddZeroPoint,
+    Clamp,
+    Multiply,
+    ShiftRight,
+    Stage,
+)
 from qinterp.scheme import Policy
 
 Values = Mapping[str, Array]
@@ -31,11 +39,11 @@ class Suspect:
     Attributes
     ----------
     text : a mistake of data, in words.
-    group, prepared : a mistake of arithmetic: the group of a scheme's fields, and the node with it.
+    groups, prepared : a mistake of arithmetic: groups of a scheme's fields, and the node with them.
     """
 
     text: str = ""
-    group: str = ""
+    groups: tuple[str, ...] = ()
     prepared: Prepared | None = None
 
 
@@ -62,9 +70,9 @@ def find_suspect(
             for want, have in zip(wanted, outputs, strict=False)
         )
 
-    for group, other in _variants(prepared):
+    for groups, other in _variants(prepared):
         if fits(try_run(other, operands)):
-            return Suspect(group=group, prepared=other)
+            return Suspect(groups=groups, prepared=other)
     for text, node_graph in _data(runner.graph, node, values):
         try:
             outputs = NodeRunner(node_graph, runner.scheme).run(node_graph.nodes[0], values).outputs
@@ -78,31 +86,33 @@ def find_suspect(
 # ---- arithmetic -------------------------------------------------------------------------------
 
 
-def _variants(prepared: Prepared) -> Iterator[tuple[str, Prepared]]:
-    """Group and node of every mistake of arithmetic; the likely ones first."""
+def _variants(prepared: Prepared) -> Iterator[tuple[tuple[str, ...], Prepared]]:
+    """Groups and node of every mistake of arithmetic; the likely ones first."""
     own, params = prepared.policy, prepared.params
-    policies: list[tuple[str, Policy]] = []
-    policies += [("stages", replace(own, requantize=s)) for s in _other_roundings(own.requantize)]
-    exact = replace(own.effective_scale, precision="exact", product_precision=None)
-    for stages in NAMED_STAGES.values():
-        named = replace(own, requantize=stages)
-        policies += [("stages", named), ("stages", replace(named, effective_scale=exact))]
-    policies += [
-        ("accumulator", replace(own, accumulator=replace(own.accumulator, **changes)))
-        for changes in _ACCUMULATORS
-    ]
-    policies += [
-        ("preparation", replace(own, multiplier=replace(own.multiplier, bits=bits)))
-        for bits in (7, 8, 15, 16)
-    ]
-    float32 = replace(own.effective_scale, precision="float32", product_precision=None)
-    policies.append(("preparation", replace(own, effective_scale=float32)))
-    for group, policy in policies:
-        yield group, prepared.altered(policy, prepared.recipe, params)
+    for groups, fields in _policies(own):
+        yield groups, prepared.altered(replace(own, **fields), prepared.recipe, params)
     for name, value in _stage_lists(params):
         for stages in _other_roundings(value):
             changed = replace(params, **{name: stages})
-            yield "recipe", prepared.altered(own, prepared.recipe, changed)
+            yield ("recipe",), prepared.altered(own, prepared.recipe, changed)
+
+
+def _policies(own: Policy) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    for stages in _other_roundings(own.requantize):
+        yield ("stages",), {"requantize": stages}
+    exact = replace(own.effective_scale, precision="exact", product_precision=None)
+    for stages in NAMED_STAGES.values():
+        yield ("stages",), {"requantize": stages}
+        yield ("stages", "preparation"), {"requantize": stages, "effective_scale": exact}
+    for changes in _ACCUMULATORS:
+        yield ("accumulator",), {"accumulator": replace(own.accumulator, **changes)}
+    for bits in (7, 8, 15, 16):
+        short = Multiplier(bits=bits)
+        for rule in get_args(Rounding):
+            stages = (Multiply(), ShiftRight(rule, "total", bits), AddZeroPoint(), Clamp())
+            yield ("stages", "preparation"), {"requantize": stages, "multiplier": short}
+    float32 = replace(own.effective_scale, precision="float32", product_precision=None)
+    yield ("preparation",), {"effective_scale": float32}
 
 
 def _stage_lists(params: Any) -> Iterator[tuple[str, tuple[Stage, ...]]]:
@@ -139,6 +149,10 @@ def _other_roundings(stages: tuple[Stage, ...]) -> Iterator[tuple[Stage, ...]]:
                 yield (*stages[:i], changed, *stages[i + 1 :])
 
 
+_LAYOUTS = {2: "OI", 4: "OHWI"}
+"""Letters for the dimensions of a constant by its rank."""
+
+
 # ---- data -------------------------------------------------------------------------------------
 
 
@@ -162,10 +176,11 @@ def _wrong_tensors(
             for axes in _swaps(tensor.shape):
                 data = np.ascontiguousarray(np.transpose(tensor.data, axes))
                 moved = data.reshape(tensor.shape)
-                said = ", ".join(map(str, axes))
+                layout = _LAYOUTS[len(axes)]
+                stored = "".join(layout[axis] for axis in axes)
                 yield (
                     {tensor.name: replace(tensor, data=moved)},
-                    f"{tensor.name!r} stored with its dimensions in the order {said} (B)",
+                    f"{tensor.name!r} stored as {stored} (B) against {layout} (A)",
                 )
             if tensor.name in node.inputs[2:3]:
                 zero = replace(tensor, data=np.zeros_like(tensor.data))
@@ -196,9 +211,7 @@ def _wrong_tensors(
 
 def _swaps(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Orders of the dimensions that a transposed constant may be stored in."""
-    rank = len(shape)
-    if rank == 2:
+    if len(shape) == 2:
         yield (1, 0)
-    elif rank == 4:
-        # OHWI read as OWHI, OIHW, HWIO, and back
+    elif len(shape) == 4:
         yield from ((0, 2, 1, 3), (0, 3, 1, 2), (1, 2, 3, 0), (0, 2, 3, 1), (3, 0, 1, 2))

@@ -188,13 +188,13 @@ def _list_name(stages: Sequence[Stage]) -> str:
 def accumulator_phrase(a: Accumulator, b: Accumulator) -> str:
     """How two accumulators differ."""
     if (a.bits, a.overflow, a.group) != (b.bits, b.overflow, b.group):
-        return against(accumulator_in_words(b), accumulator_in_words(a))
+        return against(accumulator_in_words(b), accumulator_in_words(a, "one"))
     return record_phrase(a, b, "accumulator")
 
 
-def accumulator_in_words(accumulator: Accumulator) -> str:
+def accumulator_in_words(accumulator: Accumulator, noun: str = "accumulator") -> str:
     """An accumulator: "a 16-bit saturating accumulator"."""
-    text = f"{bits(accumulator.bits)} {_OVERFLOWS[accumulator.overflow]} accumulator"
+    text = f"{bits(accumulator.bits)} {_OVERFLOWS[accumulator.overflow]} {noun}"
     group = accumulator.group
     if group is None:
         return text
@@ -204,14 +204,15 @@ def accumulator_in_words(accumulator: Accumulator) -> str:
 def preparation_phrase(a: Any, b: Any) -> str:
     """How two policies differ in what a scale becomes."""
     if (a.multiplier.form, a.multiplier.bits) != (b.multiplier.form, b.multiplier.bits):
-        return against(multiplier_in_words(b), multiplier_in_words(a))
+        noun = "multiplier" if b.multiplier.form == "none" else "one"
+        return against(multiplier_in_words(b), multiplier_in_words(a, noun))
     said = [
         record_phrase(getattr(a, name), getattr(b, name), name) for name in GROUPS["preparation"]
     ]
     return ", ".join(part for part in said if part)
 
 
-def multiplier_in_words(policy: Any) -> str:
+def multiplier_in_words(policy: Any, noun: str = "multiplier") -> str:
     """What a scale becomes: "a 31-bit multiplier", "a float32 scale"."""
     multiplier = policy.multiplier
     if multiplier.form == "none":
@@ -220,7 +221,7 @@ def multiplier_in_words(policy: Any) -> str:
         return f"a {kinds[0]} scale" if kinds else "the exact scale" if exact else "no multiplier"
     reach = f"{bits(multiplier.bits)[:-4]} to {multiplier.bits + 1}-bit"
     size = reach if multiplier.form == "pre_post_shift" else bits(multiplier.fraction_bits)
-    return f"{size} multiplier"
+    return f"{size} {noun}"
 
 
 def bits(number: int) -> str:

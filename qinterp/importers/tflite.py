@@ -62,8 +62,9 @@ def read(data: bytes, name: str) -> Graph:
 class Options:
     """An operator's option table: fields by their snake_case names, with schema defaults."""
 
-    def __init__(self, table: Any) -> None:
+    def __init__(self, table: Any, where: str) -> None:
         self._table = table
+        self._where = where
 
     def __getattr__(self, field: str) -> Any:
         method = "".join(part.capitalize() for part in field.split("_"))
@@ -74,9 +75,12 @@ class Options:
         return getattr(self._table, method)()
 
     def enum(self, field: str) -> str:
-        """The lower-case name of an enumeration's value; its number where the schema has none."""
+        """The lower-case name of an enumeration's value."""
         value = getattr(self, field)
-        return _enum_names(_ENUM_OF_FIELD[field]).get(value, str(value)).lower()
+        name = _enum_names(_ENUM_OF_FIELD[field]).get(value)
+        if name is None:
+            raise ModelFormatError(f"{self._where}: {field} = {value}, which the schema lacks")
+        return name.lower()
 
     def dtype(self, field: str) -> str:
         """The storage type that a TensorType field names."""
@@ -226,6 +230,12 @@ class _Reader:
         axis = int(table.QuantizedDimension()) if scale.size > 1 else None
         return Quantization(scale, zero_point, axis)
 
+    def _parameters(self, name: str) -> tuple[float, int] | None:
+        """Scale and zero point of a tensor that stands for an intermediate of an operator."""
+        table = self.main.Tensors(self.names.index(name)) if name else None
+        q = self._quantization(table.Quantization(), name) if table else None
+        return None if q is None else (float(q.scale[0]), int(q.zero_point[0]))
+
     # ---- operators ------------------------------------------------------------------------
 
     def _nodes(self) -> list[Node]:
@@ -263,6 +273,9 @@ class _Reader:
         where = f"operator {index} ({builtin})"
         attributes = dict(operator.attributes)
         attributes |= read_options(self._options(table, options_type, where))
+        if "intermediates" in attributes:
+            names = self._indices(table.IntermediatesAsNumpy(), f"{where}: intermediates")
+            attributes["intermediates"] = tuple(self._parameters(name) for name in names)
         inputs = self._indices(table.InputsAsNumpy(), f"{where}: inputs")
         outputs = self._indices(table.OutputsAsNumpy(), f"{where}: outputs")
         return Node(
@@ -288,7 +301,7 @@ class _Reader:
             raise ModelFormatError(f"{self.name}: {where}: has {have}, wanted {wanted}")
         else:
             options.Init(union.Bytes, union.Pos)
-        return Options(options)
+        return Options(options, f"{self.name}: {where}")
 
 
 def _strip(names: Sequence[str]) -> tuple[str, ...]:

@@ -62,6 +62,10 @@ class Call:
         position = self._position[operand]
         return self.inputs[position] if position < len(self.inputs) else None
 
+    def has(self, operand: str) -> bool:
+        """Whether the operator has such an operand, and the node gives it."""
+        return operand in self._position and self.get(operand) is not None
+
     def __getitem__(self, operand: str) -> Tensor:
         tensor = self.get(operand)
         if tensor is None:

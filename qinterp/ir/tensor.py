@@ -123,6 +123,11 @@ class Tensor:
             raise ValueError(f"tensor {self.name!r} ({self.dtype}) is not quantized")
         return self.quantization
 
+    def initial(self) -> Array:
+        """What a variable holds when a run starts: codes that stand for zero (clause T4)."""
+        zero_point = self.zero_point if self.quantization else 0
+        return np.full(self.shape, zero_point, self.numpy_dtype)
+
     def dequantize(self, codes: Array) -> npt.NDArray[np.float32]:
         """``scale * (code - zero_point)`` in float32, for an array of this tensor's shape (T1)."""
         assert self.quantization is not None

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qinterp.numerics.rounding import OVERFLOW_CODE
+from qinterp.numerics.stages import Stage
 
 AccumulatorOverflow = Literal["wrap", "saturate", "error"]
 Tap = Literal["kh", "kw", "ic"]
@@ -31,6 +32,23 @@ class Group:
             raise ValueError(f"size must be at least 2, got {self.size}")
         if not 2 <= self.bits <= 64:
             raise ValueError(f"bits must be in 2..64, got {self.bits}")
+
+
+@dataclass(frozen=True)
+class BiasRescale:
+    """A bias whose scale need not be ``input scale * weight scale``, and how it is added.
+
+    Attributes
+    ----------
+    stages : from a code of the bias to steps of the accumulator; the factor is bias scale over
+        that product, all in float32.
+    tolerance : a bias scale that differs from the product by a smaller fraction is taken for it.
+    sum : in the accumulator, or in float32 after the products are summed, the fraction cut off.
+    """
+
+    stages: tuple[Stage, ...]
+    tolerance: float = 0.0
+    sum: Literal["accumulator", "float32"] = "accumulator"
 
 
 @dataclass(frozen=True)

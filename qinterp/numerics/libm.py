@@ -1,6 +1,6 @@
-"""float32 functions as C libraries compute them, the same on every machine (clause X3).
+"""float32 functions as libraries compute them, the same on every machine (clause X3).
 
-A runtime that calls ``tanhf`` gets what its C library makes of it. That is data here: a recipe
+A runtime that calls ``tanhf`` gets what its C library makes of it, and Eigen brings its own. That is data here: a recipe
 names a library, and the library's own sequence of operations is carried out, each rounded as
 written.
 
@@ -11,13 +11,18 @@ float32. glibc's own choice of fused instructions where the processor has them c
 ``correctly_rounded``: :mod:`qinterp.numerics.elementary`; glibc from 2.41 on in expm1f, tanhf and
 erfcf.
 
+``eigen``: Eigen's functions of arrays (of early 2025, ``EIGEN_FAST_MATH``, without fused
+instructions), in float32.
+
 Sources: Arm optimized-routines math/expf.c, exp2f_data.c, logf.c, logf_data.c; fdlibm s_expm1.c,
-s_tanh.c, s_erf.c in the float form of Ian Lance Taylor.
+s_tanh.c, s_erf.c in the float form of Ian Lance Taylor; Eigen Core/arch/Default/
+GenericPacketMathFunctions.h (pexp_float, ptanh_float), unsupported SpecialFunctionsImpl.h
+(generic_fast_erfc).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from types import MappingProxyType
@@ -30,7 +35,7 @@ from qinterp.numerics import elementary
 
 Floats = npt.NDArray[Any]
 Function = Callable[[Floats], Floats]
-Library = Literal["glibc_2.28", "correctly_rounded"]
+Library = Literal["glibc_2.28", "correctly_rounded", "eigen"]
 
 _f = np.float32
 
@@ -202,6 +207,60 @@ def erfcf(x: Floats) -> Floats:
         return np.where(np.isnan(x), x, y).astype(np.float32)
 
 
+def eigen_exp(x: Floats) -> Floats:
+    """``exp``: reduced by multiples of log(2), a polynomial of the sixth degree."""
+    p = [_f(v) for v in (1, 1, 0.49999988079071044921875, 0.16666518151760101318359375,
+                         4.166965186595916748046875e-2, 8.36894474923610687255859375e-3,
+                         1.37449637986719608306884765625e-3)]  # fmt: skip
+    with np.errstate(all="ignore"):
+        argument = np.where(np.isnan(x), _f(0), np.clip(x, _f(-110), _f(88.723)))
+        m = np.floor(argument * _f(1.44269504088896341) + _f(0.5))
+        r = m * _f(-0.693359375) + argument
+        r = m * _f(2.12194440e-4) + r
+        square = r * r
+        even = square * (square * p[6] + p[4]) + p[2]
+        odd = square * p[5] + p[3]
+        y = square * (r * odd + even) + (r + p[0])
+        y = np.maximum(np.ldexp(y, m.astype(np.int32)), x)
+        return np.where(x < _f(-104), _f(0), y).astype(np.float32)
+
+
+def eigen_tanh(x: Floats) -> Floats:
+    """``tanh``: a rational function of degrees 9 and 8, clamped where it reaches 1."""
+    clamp = _f(7.90738964080810547)
+    above = [_f(v) for v in (1.340216100e-1, 3.520756727e-3, 2.102733560e-5, 1.394553628e-8)]
+    below = [_f(v) for v in (1, 4.673548340e-1, 2.597254514e-2, 3.326951409e-4, 8.015776984e-7)]
+    argument = np.clip(x, -clamp, clamp)
+    square = argument * argument
+    numerator = (square * argument) * _horner(square, above) + argument
+    result: Floats = numerator / _horner(square, below)
+    return result
+
+
+def eigen_erfc(x: Floats) -> Floats:
+    """``1 - erf(x)``: a polynomial up to 1, exp(-x**2) times a rational function beyond."""
+    inner = [_f(v) for v in (-1.1283791065216064453125, 3.761229515075683593750e-01,
+                             -1.12800106406211853027343750e-01, 2.67075151205062866210937500e-02,
+                             -4.91381669417023658752441406250e-03,
+                             5.61802298761904239654541015625e-04)]  # fmt: skip
+    above = [_f(v) for v in (5.3971976041793823242187500e-02, 3.2379078865051269531250000e-01,
+                             4.2920666933059692382812500e-01, 1.0208116471767425537109375e-01)]
+    below = [_f(v) for v in (9.5662862062454223632812500e-02, 6.2173241376876831054687500e-01, 1,
+                             3.9137163758277893066406250e-01, 1.7251677811145782470703125e-02)]
+    with np.errstate(all="ignore"):
+        argument = np.clip(x, _f(-11), _f(11))
+        square = argument * argument
+        near = argument * _horner(square, inner) + _f(1)
+        wide = argument.astype(np.float64)
+        lost = (wide * wide - square).astype(np.float32)  # of the square, by its rounding
+        e = eigen_exp(-square)
+        e = e - e * lost
+        inverse = _f(1) / square
+        ratio = _horner(inverse, above) / (argument * _horner(inverse, below))
+        far = e * ratio + np.where(argument < 0, _f(2), _f(0))
+        return np.where(square > 1, far, near).astype(np.float32)
+
+
 def _bits(x: Floats) -> npt.NDArray[np.int32]:
     return np.ascontiguousarray(x).view(np.int32).reshape(x.shape)
 
@@ -211,7 +270,7 @@ def _constants(text: str) -> tuple[np.float32, ...]:
     return tuple(np.frombuffer(bytes.fromhex(word), ">f4")[0].astype(_f) for word in text.split())
 
 
-def _horner(x: Floats, coefficients: tuple[np.float32, ...]) -> Floats:
+def _horner(x: Floats, coefficients: Sequence[np.float32]) -> Floats:
     """``c[0] + x * (c[1] + x * (..))``."""
     y = np.full_like(x, coefficients[-1])
     for c in reversed(coefficients[:-1]):
@@ -229,5 +288,6 @@ LIBRARIES: Mapping[str, Mapping[str, Function]] = MappingProxyType(
             "tanh": elementary.tanh32,
             "erfc": elementary.erfc32,
         },
+        "eigen": {"exp": eigen_exp, "tanh": eigen_tanh, "erfc": eigen_erfc},
     }
 )

@@ -13,12 +13,13 @@ from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Accumulator
 from qinterp.numerics.requantize import Requantizer, Rescale
-from qinterp.numerics.scales import ACTIVATIONS
+from qinterp.numerics.scales import ACTIVATIONS, EffectiveScale
 from qinterp.numerics.stages import Stage
 from qinterp.ops._operator import Notes
 
 INTEGERS = ("int8", "uint8", "int16")
 WEIGHTS = ("int8", "uint8", "int4")
+_FLOAT32 = EffectiveScale(precision="float32")
 EXACT_SUM: Any = Accumulator(bits=64, overflow="error", check="at_end").codes
 """For the kernels: a sum that stays exact."""
 
@@ -54,7 +55,13 @@ def float_clamp(call: Call) -> Callable[[Array], Array]:
     finite = np.finfo(np.float32)
     bottom = finite.min if low is None else np.float32(low)
     top = finite.max if high is None else np.float32(high)
-    return lambda x: np.minimum(np.maximum(x, bottom), top)
+
+    def clamp(x: Array) -> Array:
+        # as std::max and std::min: a zero keeps its sign, and NaN stays
+        x = np.where(x < bottom, bottom, x)
+        return np.where(x > top, top, x)
+
+    return clamp
 
 
 Reader = Callable[[Sequence[Any]], Any]
@@ -71,10 +78,44 @@ def reader(call: Call, operand: str, form: Callable[[Array], Array] = lambda x: 
     return lambda values: form(values[position])
 
 
+def bias_steps(call: Call) -> Callable[[Array], Array]:
+    """From codes of the bias to steps of the accumulator, int64 (clause A9)."""
+    spec, bias = call.policy.bias, call["bias"]
+
+    def codes(values: Array) -> Array:
+        return np.ascontiguousarray(values, np.int64).reshape(-1)
+
+    if spec is None or bias.quantization is None:
+        return codes
+    first, second = call.inputs[:2]
+    assert first is not None and second is not None
+    step = np.float32(call.per_tensor(first)[0]) * call.quantization(second).scale
+    scale = bias.quantization.scale
+    near = np.abs(step - scale) / step < np.float32(spec.tolerance)
+    rescale = Rescale.of_scales(
+        np.where(near, step, scale), 1.0, step, _FLOAT32, call.policy.multiplier
+    )
+    to_steps = Requantizer(spec.stages, rescale)
+
+    def steps(values: Array) -> Array:
+        made = codes(values)
+        return to_steps(made, np.empty_like(made))
+
+    return steps
+
+
 def known_bias(call: Call) -> Array | None:
-    """A constant bias as int64; None where there is none, or where it is computed."""
+    """A constant bias in steps of the accumulator.
+
+    None where there is none, where it is computed, and where it is not added in the accumulator.
+    """
     bias = call.known("bias")
-    return None if bias is None else np.ascontiguousarray(bias, np.int64).reshape(-1)
+    return None if bias is None or _added_later(call) else bias_steps(call)(bias)
+
+
+def _added_later(call: Call) -> bool:
+    spec = call.policy.bias
+    return spec is not None and spec.sum != "accumulator"
 
 
 def all_constant(call: Call, *operands: str) -> bool:
@@ -83,12 +124,12 @@ def all_constant(call: Call, *operands: str) -> bool:
 
 
 def bias_reader(call: Call, channels: int) -> Reader:
-    """The bias as int64, None if the operator has none."""
+    """The bias in steps of the accumulator, None if none is added there."""
     tensor = call.get("bias")
-    if tensor is None:
+    if tensor is None or _added_later(call):
         return lambda values: None
     check_bias_shape(call, tensor, channels)
-    return reader(call, "bias", lambda b: np.ascontiguousarray(b, np.int64).reshape(-1))
+    return reader(call, "bias", bias_steps(call))
 
 
 def check_bias_shape(call: Call, bias: Tensor, channels: int) -> None:
@@ -126,7 +167,12 @@ def requantizer(call: Call, first: Tensor, second: Tensor, channels: int) -> Fin
         return Requantizer(stages, rescale, zero_point=zero_point, bounds=bounds)
 
     tail = make(policy.tail.requantize) if policy.tail else None
-    return Finish(call, make(policy.requantize), tail)
+    bias = None
+    if call.has("bias") and _added_later(call):
+        if call.known("bias") is None:
+            call.unsupported("a bias that is computed, and not added in the accumulator")
+        bias = bias_steps(call)(call.value("bias")).astype(np.float32)
+    return Finish(call, make(policy.requantize), tail, bias)
 
 
 def accumulated(call: Call, accumulators: tuple[Array, bool], notes: Notes) -> Array:
@@ -148,17 +194,27 @@ def check_overflow(call: Call) -> None:
 class Finish:
     """Requantizes accumulators, by other stages in the tail where the policy has one.
 
-    ``rescale`` is there for notes.
+    ``rescale`` is there for notes; ``bias`` is one that is added in float32.
     """
 
-    def __init__(self, call: Call, body: Requantizer, tail: Requantizer | None) -> None:
+    def __init__(
+        self,
+        call: Call,
+        body: Requantizer,
+        tail: Requantizer | None,
+        bias: npt.NDArray[np.float32] | None = None,
+    ) -> None:
         self.call = call
         self.body = body
         self.tail = tail
+        self.bias = bias
         self.dtype = call.output.numpy_dtype
 
     def __call__(self, accumulators: tuple[Array, bool], notes: Notes) -> Array:
         """Codes of accumulators (..., C) and their overflow flag."""
+        if self.bias is not None:
+            acc, overflowed = accumulators
+            accumulators = (acc.astype(np.float32) + self.bias).astype(acc.dtype), overflowed
         acc = accumulated(self.call, accumulators, notes)
         if notes.wanted:
             notes.add("multiplier", self.body.rescale.multiplier)

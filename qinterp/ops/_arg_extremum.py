@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
@@ -31,6 +33,6 @@ def first_index(call: Call, function: Callable[..., Any]) -> Run:
     dtype, shape = call.output.numpy_dtype, call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [function(values[0], axis).astype(dtype).reshape(shape)]
+        return [np.asarray(function(values[0], axis), dtype).reshape(shape)]
 
     return run

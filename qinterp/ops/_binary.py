@@ -80,7 +80,9 @@ def integers(call: Call, function: Function, *dtypes: str) -> Run:
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         with np.errstate(over="ignore"):
             out = function(values[0], values[1])
-        return [out if low is None else np.clip(out, int(low), None if high is None else int(high))]
+        if low is not None:
+            out = np.clip(out, int(low), None if high is None else int(high))
+        return [np.asarray(out)]
 
     return run
 
@@ -92,7 +94,7 @@ def floats(call: Call, function: Function) -> Run:
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         with np.errstate(all="ignore"):
-            return [clamp(function(values[0], values[1]))]
+            return [np.asarray(clamp(function(values[0], values[1])))]
 
     return run
 
@@ -117,7 +119,7 @@ def pairwise(call: Call, evaluate: Callable[[Array, Array, Notes], Array]) -> Ru
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if table is None or notes.wanted:
-            return [evaluate(values[0], values[1], notes)]
+            return [np.asarray(evaluate(values[0], values[1], notes))]
         high = values[0].view(np.uint8).astype(np.uint16) << 8
         return [table[high | values[1].view(np.uint8)]]
 

@@ -78,8 +78,7 @@ def real_comparison(call: Call, function: Function) -> Run:
 
     def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
         a, b = subtract(x1, x2)
-        result: Array = function(a.astype(exact_type) * m1, b.astype(exact_type) * m2)
-        return result.astype(bool)
+        return np.asarray(function(a.astype(exact_type) * m1, b.astype(exact_type) * m2), bool)
 
     return pairwise(call, evaluate)
 
@@ -89,7 +88,7 @@ def stored_comparison(call: Call, function: Function, *dtypes: str) -> Run:
     _types(call, *dtypes)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [function(values[0], values[1])]
+        return [np.asarray(function(values[0], values[1]))]
 
     return run
 

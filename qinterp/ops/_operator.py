@@ -210,6 +210,10 @@ class Operator:
         UnsupportedOperatorError : the scheme has none.
         """
         policy = scheme.policy(call.facts())
+        if policy.lacks:
+            raise UnsupportedOperatorError(
+                call.where(f"scheme {scheme.name!r} has no {self.kind} here: {policy.lacks}")
+            )
         choice = policy.recipe
         first = call.inputs[0] if call.inputs else None
         if choice is None and self.float_recipe and first is not None and first.is_float:

@@ -71,8 +71,8 @@ class AccumulateRun:
         if packed is not None and finish.tail is None and not self._wraps:
             self._fused = _fuse(finish, packed)
         kernel = "step by step" if packed is None else f"{packed.kernel} {packed.isa}"
-        fused = ", fused requantization" if self._fused else ""
-        self.proof = Proof(proof.any_order, f"{proof.reason}; {kernel}{fused}", proof.headroom)
+        fused = ", fused" if self._fused else ""
+        self.proof = Proof(proof.any_order, f"{kernel}{fused}: {proof.reason}", proof.headroom)
 
     def __call__(self, values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         """Codes of the output."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,6 @@ FloatFunction = Callable[[Array, Mapping[str, Function]], Array]
 """Of a float32 array and the C library's functions by name ("exp", "tanh", ..)."""
 
 _STEPS = 512
-_INT32_MIN = -(1 << 31)
 _UNSCALED = Rescale.of_factor(1.0, Multiplier("none"))
 
 
@@ -48,9 +47,13 @@ class FloatTable(Libm):
     Attributes
     ----------
     rounding : of the quotient, before the zero point is added.
+    overflow : what a float beyond int32 becomes: the nearer end of the codes, NaN becoming code
+        0 ("saturate", which LLVM makes of a conversion that is clamped to int8), or the least
+        code ("indefinite", the x86 conversion).
     """
 
     rounding: Rounding = "ties_to_away"
+    overflow: Literal["saturate", "indefinite"] = "saturate"
 
 
 def functions(params: Libm | None) -> Mapping[str, Function]:
@@ -71,11 +74,13 @@ def float_table(call: Call, function: FloatFunction) -> Run:
     with np.errstate(all="ignore"):
         value = function(steps * np.float32(scale), functions(params))
         value = value * (np.float32(1) / np.float32(unit))
-        moved = apply_stages(rounds, value).astype(np.float32) + np.float32(out_zero_point)
-        # a conversion of what int32 does not hold gives its least value
-        fits = (np.abs(moved) < 2.0**31) & ~np.isnan(value)
-        codes = np.where(fits, moved, np.float32(_INT32_MIN)).astype(np.int64)
-    return lookup(call, np.clip(codes, kind.min, kind.max))
+        whole = np.where(np.isfinite(value), apply_stages(rounds, value), value)
+        moved = whole.astype(np.float32) + np.float32(out_zero_point)
+        if params.overflow == "indefinite":
+            fits = (np.abs(moved) < 2.0**31) & ~np.isnan(value)
+            moved = np.where(fits, moved, kind.min)
+        moved = np.where(np.isnan(moved), 0, moved)
+    return lookup(call, np.clip(moved, kind.min, kind.max))
 
 
 def interpolated(call: Call, function: FloatFunction) -> Run:
@@ -141,7 +146,8 @@ def interpolated_table(
         entries = sample - round_away(error / floats(2))
         last = round_away(function(np.array([high])) * per_step)
         table = np.concatenate([entries, last])
-    codes: Array = np.minimum(np.maximum(table, floats(-32768)), floats(32767)).astype(np.int16)
+    table = np.where(np.isnan(table), 0, table)  # where the function overflows: inf - inf
+    codes: Array = np.clip(table, -32768, 32767).astype(np.int16)
     return codes
 
 

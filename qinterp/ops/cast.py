@@ -41,6 +41,6 @@ def cast(call: Call) -> Run:
 
 def _to_integer(x: Array, low: int, high: int, dtype: Any) -> Array:
     whole = np.trunc(x.astype(np.float64))
-    inside = (whole > low - 1.0) & (whole < high + 1.0)
+    inside = (whole >= low) & (whole < high + 1.0)
     codes = np.where(inside, whole, 0.0).astype(dtype)
     return np.where(inside, codes, np.where(whole < low, low, high).astype(dtype))

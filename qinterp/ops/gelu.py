@@ -7,7 +7,8 @@ gelu.h GeluTransform, GeluTransformApproximate.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -16,10 +17,17 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics import elementary
-from qinterp.numerics.libm import Function
+from qinterp.numerics.libm import Function, Library
 from qinterp.ops._elementwise import Real
-from qinterp.ops._operator import Run
-from qinterp.ops._tables import FloatFunction, FloatTable, Libm, float_table, interpolated
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops._tables import (
+    FloatFunction,
+    FloatTable,
+    Libm,
+    float_table,
+    functions,
+    interpolated,
+)
 from qinterp.ops._unary import real_table, unary
 
 CUBIC = Fraction(44715, 1000000)
@@ -43,6 +51,30 @@ def table(call: Call) -> Run:
 def interpolated_table(call: Call) -> Run:
     """513 entries with linear interpolation, for 16-bit codes."""
     return interpolated(call, _function(call))
+
+
+@dataclass(frozen=True)
+class EigenMath(Libm):
+    """Float arithmetic with Eigen's functions of arrays."""
+
+    library: Library = "eigen"
+
+
+@GELU.recipe("float32", EigenMath, floats=True)
+def float32(call: Call) -> Run:
+    """As the tables, but for the order in which the cube is multiplied."""
+    call.types(input=("float32",), output=("float32",))
+    library = functions(call.params or EigenMath())
+    approximate = call.attributes["approximate"]
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        x = values[0]
+        with np.errstate(all="ignore"):
+            if approximate:
+                return [np.asarray(_by_tanh(x, np.float32(CUBIC) * (x * x * x), library))]
+            return [np.asarray(_erfc_float32(x, library))]
+
+    return run
 
 
 @GELU.recipe("real", Real, family="real")
@@ -87,6 +119,10 @@ def _erfc_float32(x: Array, library: Mapping[str, Function]) -> Array:
 
 
 def _tanh_float32(x: Array, library: Mapping[str, Function]) -> Array:
-    argument = np.float32(math.sqrt(2.0 / math.pi)) * (x + np.float32(CUBIC) * x * x * x)
+    return _by_tanh(x, np.float32(CUBIC) * x * x * x, library)
+
+
+def _by_tanh(x: Array, cubic: Array, library: Mapping[str, Function]) -> Array:
+    argument = np.float32(math.sqrt(2.0 / math.pi)) * (x + cubic)
     result: Array = _HALF * x * (np.float32(1) + library["tanh"](argument))
     return result

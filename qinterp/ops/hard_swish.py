@@ -63,7 +63,7 @@ def fixed_point(call: Call) -> Run:
     def function(code: Array) -> Array:
         x = (code - zero_point) << 7
         preshift = _high(x, output, params.rescale)
-        left = max(relu_exponent, 0)
+        left = min(max(relu_exponent, 0), 32)  # 16 bits are saturated by then
         gate = _kernels.fit(x << max(left - 1, 0), 16, _SATURATE)
         gate = _high(gate, relu, params.rescale)
         gate = _kernels.fit(gate << min(left, 1), 16, _SATURATE)

@@ -37,6 +37,8 @@ def sigmoid_table(call: Call) -> Run:
     """256 entries with linear interpolation, for 16-bit codes."""
     call.types(input=("int16",), output=("int16",))
     check_grids(call)
+    unit = call.per_tensor(call.output)[0]
+    call.check(unit == 1 / 32768, f"output {call.output.describe()} must have scale 1/32768")
     scale = call.per_tensor(call["input"])[0]
 
     def function(code: Array) -> Array:

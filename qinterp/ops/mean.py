@@ -122,7 +122,7 @@ def float32(call: Call) -> Run:
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         with np.errstate(invalid="ignore"):
-            return [total(values[0]) / np.float32(count)]
+            return [np.asarray(total(values[0]) / np.float32(count))]
 
     return run
 

@@ -5,7 +5,7 @@ Source: tflite/kernels/squared_difference.cc Prepare, SquaredDifference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -99,7 +99,7 @@ def real(call: Call) -> Run:
 
     def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
         a, b = subtract(x1, x2)
-        difference = a.astype(exact_type) * m1 - b.astype(exact_type) * m2
+        difference = np.asarray(a.astype(exact_type) * m1 - b.astype(exact_type) * m2)
 
         def exact(i: int, digits: int) -> Fraction:
             return int(difference.flat[i]) ** 2 * ratio
@@ -121,7 +121,12 @@ def plain(call: Call) -> Run:
 def float32(call: Call) -> Run:
     """One float32 subtraction and one multiplication."""
     one_type(call, "float32")
-    return lambda values, notes: [_square_of_difference(values[0], values[1])]
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        with np.errstate(all="ignore"):
+            return [np.asarray(_square_of_difference(values[0], values[1]))]
+
+    return run
 
 
 def _square_of_difference(a: Array, b: Array) -> Array:

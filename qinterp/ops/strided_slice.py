@@ -72,10 +72,12 @@ def _index(call: Call) -> tuple[Position, ...]:
     ellipses = [p for p in places if has("ellipsis_mask", p)]
     new = [p for p in places if has("new_axis_mask", p) and p not in ellipses]
     call.check(len(ellipses) <= 1, "has more than one ellipsis")
-    if call.attributes["offset"] and (ellipses or new):
-        call.unsupported("an end that is an offset goes with neither ellipsis nor new axes")
     named = len(begin) - len(new) - len(ellipses)
     call.check(named <= len(shape), f"{named} axes are named, the input has {len(shape)}")
+    if ellipses and named == len(shape):
+        call.unsupported("an ellipsis that stands for no axis: LiteRT gives it one all the same")
+    if call.attributes["offset"] and (new or named < len(shape)):
+        call.unsupported("ends that are offsets must be given for every axis, without new ones")
     whole = [slice(None)] * (len(shape) - named)
     index: list[Position] = []
     axis = 0
@@ -108,7 +110,8 @@ def _position(
     start = _bound(begin, 0 if stride > 0 else size - 1, size, stride)
     if shrink:
         call.check(
-            stride > 0 and start < size, f"there is no single element {begin} on an axis of {size}"
+            stride > 0 and start < size,
+            f"there is no single element at {begin}, by steps of {stride}, on an axis of {size}",
         )
         return start
     if call.attributes["offset"] and end is not None:

@@ -1,0 +1,114 @@
+"""A fully connected layer over time, of low rank, with its state (clause O-svdf).
+
+Source: tflite/kernels/svdf.cc Prepare; tflite/kernels/internal/reference/svdf.h EvalIntegerSVDF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qinterp import _kernels
+from qinterp.ir import Call, Tensor
+from qinterp.ir.call import Shape
+from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.rounding import OVERFLOW_CODE
+from qinterp.ops._accumulate import accumulated, bias_reader, check_bias_shape
+from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+
+SVDF = Operator(
+    "svdf",
+    ("input", "weights_feature", "weights_time", "bias?", "state"),
+    {"rank": 1, "activation": "none"},
+    state=("state",),
+)
+
+
+@SVDF.reads_tflite("SVDF", "SVDFOptions")
+def from_tflite(options: Any) -> Mapping[str, Any]:
+    """Attributes of an SVDF."""
+    return {
+        "rank": options.rank,
+        "activation": options.enum("fused_activation_function"),
+    }
+
+
+@SVDF.infers
+def shapes(call: Call) -> list[Shape]:
+    """Input (batch, size), weights (filters, size) and (filters, memory); output (batch, units)."""
+    batch, size = call.rank("input", 2)
+    filters, columns = call.rank("weights_feature", 2)
+    rows, memory = call.rank("weights_time", 2)
+    rank = call.attributes["rank"]
+    call.check(columns == size, f"weights_feature must have {size} columns, has {columns}")
+    call.check(rows == filters, f"weights_time must have {filters} rows, has {rows}")
+    call.check(memory >= 1, "weights_time must have a column at least")
+    call.check(rank >= 1 and filters % rank == 0, f"{filters} filters are not of rank {rank}")
+    state = call.rank("state", 2)
+    call.check(
+        state == (batch, memory * filters), f"state must have shape {[batch, memory * filters]}"
+    )
+    bias = call.get("bias")
+    if bias is not None:
+        check_bias_shape(call, bias, filters // rank)
+    return [(batch, filters // rank)]
+
+
+@SVDF.recipe("accumulate", family=ANY_FAMILY)
+def accumulate(call: Call) -> Run:
+    """``state <- features of the input``; ``out = r(sum of the time products + bias)``."""
+    call.types(
+        input=("int8",), weights_feature=("int8",), weights_time=("int16",), bias=("int32",),
+        state=("int16",), output=("int8",),
+    )  # fmt: skip
+    if call.attributes["activation"] != "relu":  # the kernel demands it, and does not apply it
+        call.unsupported(f"activation must be relu, got {call.attributes['activation']!r}")
+    rank = call.attributes["rank"]
+    batch, units = call.output.shape
+    filters, memory = call["weights_time"].shape
+    x_zero_point = call.per_tensor(call["input"])[1]
+    features = call.value("weights_feature")
+    times = call.value("weights_time").astype(np.int64)
+    bias = bias_reader(call, units)
+    policy = call.policy.accumulator
+    no_zero_point = np.zeros(filters, np.int64)
+    to_state = _finish(call, "input", "weights_feature", call["state"])
+    to_output = _finish(call, "state", "weights_time", call.output)
+    overflow = OVERFLOW_CODE[policy.overflow]
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        dot, overflowed = _kernels.matmul(
+            values[0], features, None, x_zero_point, no_zero_point, policy.codes
+        )
+        newest = to_state(dot, np.empty(dot.shape, np.int16))
+        old = values[4].reshape(batch, filters, memory)
+        state = np.concatenate([old[:, :, 1:], newest[:, :, None]], axis=2)
+        total = (state * times).sum(2).reshape(batch, units, rank).sum(2)
+        added = bias(values)
+        total = total if added is None else total + added
+        acc = _kernels.fit(total, policy.bits, overflow)
+        overflowed |= bool((acc != total).any())
+        acc = accumulated(call, (acc, overflowed), notes)
+        out = to_output(acc, np.empty((batch, units), np.int8))
+        return [out, np.ascontiguousarray(state).reshape(values[4].shape)]
+
+    return run
+
+
+def _finish(call: Call, first: str, second: str, result: Tensor) -> Requantizer:
+    """From products of two operands to codes of ``result``."""
+    scale, zero_point = call.per_tensor(result)
+    rescale = Rescale.of_scales(
+        call.per_tensor(call[first])[0],
+        call.per_tensor(call[second])[0],
+        scale,
+        call.policy.effective_scale,
+        call.policy.multiplier,
+    )
+    kind = result.int_type
+    return Requantizer(
+        call.policy.requantize, rescale, zero_point=zero_point, bounds=(kind.min, kind.max)
+    )

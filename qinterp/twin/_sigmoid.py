@@ -1,0 +1,42 @@
+"""logistic and tanh of 16-bit codes from the specification's table of 256 entries."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from qinterp.numerics.elementary import log
+from qinterp.ops._sigmoid import sigmoid_table
+from qinterp.twin._arithmetic import fitted, float_of, rounded
+from qinterp.twin._twin import Twin, scale
+
+def argument(t: Twin, code: int, shifts: tuple[int, ...]) -> int:
+    """The code in steps of 1/(24 * 512)."""
+    multiplier, shift = t.shared("multiplier", lambda: _multiplier(t, shifts))
+    exact = Fraction(code * multiplier, 2**shift)
+    if shift == 0:
+        return fitted(code * multiplier, 32, "wrap")
+    wrapped = fitted(code * multiplier + 2 ** (shift - 1), 32, "wrap")
+    value = math.floor(Fraction(wrapped, 2**shift))
+    t.say("argument", value, exact, "in steps of 1/12288")
+    return value
+
+
+def _multiplier(t: Twin, shifts: tuple[int, ...]) -> tuple[int, int]:
+    s = scale(t.call["input"])
+    logarithm = log(s, 30) / log(Fraction(2), 30)
+    exponent = rounded(logarithm, "ties_to_even")
+    if abs(logarithm - exponent) < Fraction(1, 1000) and exponent + 12 in shifts:
+        return 3 * 2 ** (exponent + 12), 0
+    value = float_of(float_of(s * 4096, 64) * 3, 64)
+    shift = 0
+    while value <= Fraction(32767, 2) and shift <= 30:
+        value, shift = value * 2, shift + 1
+    return math.floor(value), shift
+
+
+def interpolated(size: int, bits: int) -> int:
+    """The table at ``size / 2**bits``, with 16 + ``bits`` fraction bits."""
+    table = sigmoid_table()
+    index, rest = divmod(size, 2**bits)
+    return table[index] * 2**bits + rest * (table[index + 1] - table[index])

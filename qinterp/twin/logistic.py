@@ -1,0 +1,49 @@
+"""Twins of logistic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from qinterp.numerics.elementary import logistic
+from qinterp.twin._sigmoid import argument, interpolated
+from qinterp.twin._tables import table_code
+from qinterp.twin._twin import Index, Twin, twin
+from qinterp.twin._unary import call_library, f32, float32, real
+
+
+@twin("logistic", "float_table")
+def table(t: Twin, output: int, index: Index) -> int:
+    """One code of the table."""
+    return table_code(t, index, _plain)
+
+
+@twin("logistic", "sigmoid_table")
+def sigmoid_table(t: Twin, output: int, index: Index) -> int:
+    """One code, in Q0.15."""
+    x = argument(t, int(t.at("input", index)), (0,))
+    size = abs(x)
+    # in units of 2**-25: 16 bits of the table, 9 of the interpolation
+    value = interpolated(size, 9) if size < 255 * 512 else 32767 * 1024
+    t.say("logistic of the size", value, text="Q0.25")
+    if x < 0:
+        return (2**25 - value + 511) // 1024
+    return (value + 512) // 1024
+
+
+def _plain(t: Twin, x: Fraction) -> float:
+    e = call_library(t, "exp", -x)
+    if e == float("inf"):
+        return 0.0
+    return float(f32(1 / f32(1 + Fraction(e))))
+
+
+def _in_pieces(t: Twin, x: Fraction) -> Fraction:
+    if x > Fraction(float.fromhex("0x1.09e79ep+4")):
+        return Fraction(1)
+    if x < -9:
+        return Fraction(call_library(t, "exp", x))
+    return Fraction(_plain(t, x))
+
+
+float32("logistic", _in_pieces)
+real("logistic", lambda t, x: logistic(min(max(x, Fraction(-1000)), Fraction(1000)), 60))

@@ -1,0 +1,5 @@
+"""Twins of relu."""
+
+from qinterp.twin._relu import rectifier
+
+rectifier("relu")

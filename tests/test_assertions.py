@@ -1,0 +1,101 @@
+"""The assertion that other projects' tests use."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qinterp
+from qinterp.difference import Tolerances
+from qinterp.difference.tolerances import Tolerance
+from qinterp.importers._shipped import samples
+from qinterp.interpreter import Interpreter
+from qinterp.ir import Graph
+from qinterp.testing.assertions import assert_matches
+
+REFERENCE = "tflite-reference"
+
+
+@cache
+def model() -> Graph:
+    return qinterp.load("digits_resnet.tflite")
+
+
+def inputs() -> dict[str, Any]:
+    own = samples("digits_resnet.tflite")
+    assert own is not None
+    return {own.input_name: own.inputs[:1]}
+
+
+@cache
+def captured(scheme: str) -> dict[str, Any]:
+    return dict(Interpreter(model(), scheme).run(inputs(), capture=True).tensors)
+
+
+def test_what_matches_passes() -> None:
+    (output,) = model().outputs
+    actual = captured(REFERENCE)
+    assert_matches(actual, model(), inputs(), REFERENCE)
+    assert_matches(actual[output], model(), inputs()["image"])
+    assert_matches({output: actual[output]}, "digits_resnet.tflite", inputs(), REFERENCE)
+    assert_matches(captured("exact"), model().source, inputs(), "exact")
+
+
+def test_within_tolerance_passes() -> None:
+    (output,) = model().outputs
+    near = {output: captured(REFERENCE)[output] + np.int8(1)}
+    near[output] = np.clip(near[output], -128, 127).astype(np.int8)
+    assert_matches(near, model(), inputs(), max_lsb=1)
+    assert_matches(near, model(), inputs(), tolerance="nnapi")
+    mine = Tolerances("mine", Tolerance(1, "my requantizer"))
+    assert_matches(near, model(), inputs(), tolerance=mine)
+    with pytest.raises(AssertionError, match="0 allowed"):
+        assert_matches(near, model(), inputs())
+
+
+def test_the_message_has_counts_first_node_trace_and_the_scheme_that_would_match() -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_matches(captured("exact"), model(), inputs())
+    text = str(caught.value)
+    assert "digits_resnet.tflite is not what tflite-reference gives" in text
+    assert "conv_2d_0: Mismatched elements: " in text
+    assert "Max absolute difference: 1 LSB (" in text
+    assert "First diverging node: conv_2d_0 (conv_2d)" in text
+    assert "one exact rounding (B) against two integer roundings (A)" in text
+    assert "equals exact exactly: your rounding, not your data" in text
+    assert "multiply_high" in text  # the trace
+
+
+def test_outputs_alone_say_as_much_as_they_can() -> None:
+    (output,) = model().outputs
+    with pytest.raises(AssertionError) as caught:
+        assert_matches(captured("exact")[output], model(), inputs())
+    text = str(caught.value)
+    assert "First diverging node: softmax_18 (softmax)" in text
+    assert "or one of the 18 before it, from conv_2d_0 on: give more tensors" in text
+    assert "equals exact exactly" in text
+
+
+def test_data_that_no_scheme_gives_is_not_called_a_rounding() -> None:
+    wrong = dict(captured(REFERENCE))
+    name = model().nodes[3].outputs[0]
+    wrong[name] = np.roll(wrong[name], 1, axis=1)
+    with pytest.raises(AssertionError) as caught:
+        assert_matches(wrong, model(), inputs())
+    text = str(caught.value)
+    assert "First diverging node: conv_2d_3" in text
+    assert "it is too much for a rounding: look at this node's weights" in text
+    assert "no known scheme gives this in" in text
+    assert "your rounding" not in text
+
+
+def test_what_cannot_be_compared_is_an_error_and_not_a_failure() -> None:
+    with pytest.raises(qinterp.InputError, match="none of 1 tensors"):
+        assert_matches({"blob": np.zeros(3)}, model(), inputs())
+    with pytest.raises(qinterp.InputError, match="has shape"):
+        assert_matches({model().outputs[0]: np.zeros(3, np.int8)}, model(), inputs())
+    with pytest.raises(qinterp.SchemeError):
+        assert_matches(captured(REFERENCE), model(), inputs(), "nobody")
