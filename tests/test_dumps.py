@@ -131,15 +131,14 @@ def test_a_toml_manifest_says_type_layout_and_tensor(tmp_path: Path) -> None:
         (lambda x: x.astype(np.int32), "stored as int32"),
         (lambda x: x.astype(np.float32), "codes stored as float32"),
         (lambda x: (x.astype(np.int16) + 128).astype(np.uint8), "uint8 codes, +128"),
-        (lambda x: x.astype(np.int32) + 128, "codes in int32, +128"),
+        (lambda x: x.astype(np.int32) + 128, "int32 codes, +128"),
+        (lambda x: x.astype(np.float32) + 128, "codes stored as float32"),
     ],
 )
 def test_layouts_and_types_are_recognised_and_said(name: str, change: Any, said: str) -> None:
     graph, values = model(name), tensors(name)
     found = fit_dump({n: change(v) for n, v in values.items()}, graph)
     for tensor, value in found.tensors.items():
-        if said.startswith("codes in") and values[tensor].min() >= 0:
-            continue  # codes 128 higher that fit the type as they are
         assert np.array_equal(value, values[tensor]), (tensor, found.remarks)
     assert len(found.tensors) == len(values)
     assert said in " ".join(found.remarks)
@@ -197,19 +196,13 @@ def test_names_with_the_punctuation_of_files_are_exact(name: str) -> None:
         "dump/layer_conv_2d_3_out",
         "7_conv_2d_3",
         "#{index}",
-        "{middle}",
+        "block1_conv2_bn_1.batchnorm.add_1",
     ],
 )
 def test_a_name_may_be_that_of_the_node_or_part_of_one(dumped: str) -> None:
     graph = model()
     name = graph.node("conv_2d_3").outputs[0]
-    words = {  # parts of this name that are in no other
-        part
-        for part in name.replace(";", "/").split("/")
-        if sum(part in n for n in graph.tensors) == 1
-    }
-    assert words, name
-    dumped = dumped.format(index=graph.tensors[name].index, middle=min(words))
+    dumped = dumped.format(index=graph.tensors[name].index)
     assert fit_dump({dumped: tensors()[name]}, graph).names == {dumped: name}
 
 
@@ -221,7 +214,7 @@ def test_names_that_mean_nothing_match_by_order_or_by_hand() -> None:
         fit_dump(blobs, graph)
     found = fit_dump(blobs, graph, "order")
     taken = list(found.names.values())
-    order = [t for n in graph.nodes for t in n.outputs]
+    order = [*graph.inputs, *(t for n in graph.nodes for t in n.outputs)]
     assert [order.index(name) for name in taken] == sorted(order.index(name) for name in taken)
     assert all(values[name].shape == blobs[blob].shape for blob, name in found.names.items())
     assert any("by shape and order" in remark for remark in found.remarks)

@@ -216,14 +216,14 @@ def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> D
             f"{_some([raw.name for raw in raws])}; the graph has "
             f"{_some([n.name for n in graph.nodes])}; 'order' matches by shape and order"
         )
-    transposed = _vote(chosen, graph)
+    transposed, shifted = _vote(chosen, graph), _shift_vote(chosen, graph)
     for raw, name, _ in chosen:
         tensor = graph.tensors[name]
         value, said = _shaped(raw, tensor, transposed)
         if tensor.data is not None:
             _check_constant(raw, tensor, value, dump)
             continue
-        codes, also, off_grid = _typed(raw, tensor, value)
+        codes, also, off_grid = _typed(raw, tensor, value, shifted)
         dump.tensors[name] = np.ascontiguousarray(codes)
         if off_grid:
             dump.off_grid[name] = off_grid
@@ -296,16 +296,25 @@ def _match(
 def _match_in_order(
     raws: Iterable[_Raw], graph: Graph, found: dict[str, tuple[_Raw, bool]], dump: Dump
 ) -> None:
-    """Each array is the next tensor, in order of execution, that it can be by shape."""
+    """Each array is the next tensor, in order of execution, that it can be by shape.
+
+    Padded channels fit too much, so they count only where nothing further down fits as it is.
+    """
     order = [*graph.inputs, *(name for node in graph.nodes for name in node.outputs)]
-    left = iter([name for name in order if name not in found])
+    left = [name for name in order if name not in found]
     for raw in raws:
-        fitting = next((n for n in left if _views(raw, graph.tensors[n])), None)
-        if fitting is None:
+        fitting = [
+            (view.padded, place)
+            for place, name in enumerate(left)
+            for view in _views(raw, graph.tensors[name])
+        ]
+        if not fitting:
             dump.unmatched.append(raw.name)
-        else:
-            found[fitting] = (raw, False)
-            dump.remarks.append(f"{raw.name}: taken for {fitting!r} by shape and order")
+            continue
+        _, place = min(fitting)
+        found[left[place]] = (raw, False)
+        dump.remarks.append(f"{raw.name}: taken for {left[place]!r} by shape and order")
+        del left[: place + 1]
 
 
 class _NameIndex:
@@ -389,6 +398,7 @@ class _View:
     value: Array
     remark: str = ""
     channels_first: bool = False
+    padded: bool = False
 
 
 def _views(raw: _Raw, tensor: Tensor) -> list[_View]:
@@ -405,7 +415,7 @@ def _views(raw: _Raw, tensor: Tensor) -> list[_View]:
             for view, also in _padded(value, shape, 1 if first else rank - 1):
                 back = np.moveaxis(view, 1, -1) if first else view
                 remark = ", ".join(part for part in (said, order, also) if part)
-                views.append(_View(back, remark, first))
+                views.append(_View(back, remark, first, bool(also)))
     return views
 
 
@@ -484,7 +494,22 @@ def _shaped(raw: _Raw, tensor: Tensor, channels_first: bool) -> tuple[Array, lis
 # ---- types ------------------------------------------------------------------------------------
 
 
-def _typed(raw: _Raw, tensor: Tensor, x: Array) -> tuple[Array, list[str], int]:
+def _shift_vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
+    """Whether signed codes were dumped as unsigned ones in a wider type.
+
+    Codes that fit either way follow those that do not: all come from one device.
+    """
+    signed = [
+        raw.value
+        for raw, name, _ in chosen
+        if graph.tensors[name].dtype in ("int8", "int16") and raw.value.dtype.kind in "iuf"
+    ]
+    whole = [x for x in signed if x.size and (x.dtype.kind != "f" or (x == np.rint(x)).all())]
+    lows = [x.min() for x in whole]
+    return bool(whole) and min(lows) >= 0 and any(x.max() > 127 for x in whole)
+
+
+def _typed(raw: _Raw, tensor: Tensor, x: Array, shifted: bool) -> tuple[Array, list[str], int]:
     """The array in the tensor's type; what was recognised; real values off the grid."""
     want = tensor.numpy_dtype
     if x.dtype == want:
@@ -494,44 +519,50 @@ def _typed(raw: _Raw, tensor: Tensor, x: Array) -> tuple[Array, list[str], int]:
     if tensor.is_float or tensor.dtype == "bool":
         return x.astype(want), [f"stored as {x.dtype}"], 0
     if x.dtype.kind == "f":
-        return _codes_of_reals(raw, tensor, x)
-    kind = tensor.int_type
+        return _codes_of_floats(raw, tensor, x, shifted)
+    return (*_codes_of_integers(raw, tensor, x, shifted), 0)
+
+
+def _codes_of_integers(
+    raw: _Raw, tensor: Tensor, x: Array, shifted: bool
+) -> tuple[Array, list[str]]:
+    """Codes of an integer array: of the other sign, or of another width."""
+    want, kind = tensor.numpy_dtype, tensor.int_type
     low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
     offset = _SIGN.get(kind.bits, 0) if tensor.quantization else 0
-    # the same width with the other sign; or a wider type that holds such codes
-    if offset and x.dtype.itemsize == want.itemsize:
-        shift = -offset if kind.min < 0 else offset
-        moved = (x.astype(np.int32) + shift).astype(want)
-        return moved, [f"{x.dtype} codes, {-shift:+d} against the model's {tensor.dtype}"], 0
+    shift = -offset if kind.min < 0 else offset
+    same_width = x.dtype.itemsize == want.itemsize
+    fits_shifted = offset and kind.min <= low + shift and high + shift <= kind.max
+    if fits_shifted and (same_width or shifted or not kind.min <= low <= high <= kind.max):
+        moved = (x.astype(np.int64) + shift).astype(want)
+        return moved, [f"{x.dtype} codes, {-shift:+d} against the model's {tensor.dtype}"]
     if kind.min <= low and high <= kind.max:
-        return x.astype(want), [f"stored as {x.dtype}"], 0
-    for shift in (-offset, offset):
-        if offset and kind.min <= low + shift and high + shift <= kind.max:
-            moved = (x.astype(np.int64) + shift).astype(want)
-            return moved, [f"codes in {x.dtype}, {-shift:+d} against the model's {tensor.dtype}"], 0
+        return x.astype(want), [f"stored as {x.dtype}"]
     raise raw.fail(f"values {low}..{high} do not fit {tensor.describe()}")
 
 
-def _codes_of_reals(raw: _Raw, tensor: Tensor, x: Array) -> tuple[Array, list[str], int]:
+def _codes_of_floats(
+    raw: _Raw, tensor: Tensor, x: Array, shifted: bool
+) -> tuple[Array, list[str], int]:
     """Codes of a float array: of the reals they stand for, or the codes themselves."""
-    if not np.isfinite(x).all():
-        bad = int((~np.isfinite(x)).sum())
+    bad = x.size - int(np.isfinite(x).sum())
+    if bad:
         raise raw.fail(f"{bad} of {x.size} values are not finite: no code stands for them")
     kind, q = tensor.int_type, tensor.quantization
     values = x.astype(np.float64)
-    integral = bool((values == np.rint(values)).all())
-    in_range = not x.size or (values.min() >= kind.min and values.max() <= kind.max)
+    whole = bool((values == np.rint(values)).all())
     if q is None:
-        if integral and in_range:
-            return x.astype(tensor.numpy_dtype), [f"stored as {x.dtype}"], 0
-        raise raw.fail(f"real values for {tensor.describe()}, which is not quantized")
+        if not whole:
+            raise raw.fail(f"real values for {tensor.describe()}, which is not quantized")
+        return (*_codes_of_integers(raw, tensor, x.astype(np.int64), shifted), 0)
     scale, zero_point = along_axes(q, x.ndim)
     steps = values / scale
     off_grid = int((np.abs(steps - np.rint(steps)) > _OFF_GRID).sum())
     codes = np.rint(steps) + zero_point
     beyond = int(((codes < kind.min) | (codes > kind.max)).sum())
-    if integral and in_range and off_grid + beyond > x.size // 2:
-        return x.astype(tensor.numpy_dtype), [f"codes stored as {x.dtype}"], 0
+    if whole and off_grid + beyond > x.size // 2:
+        integers, _ = _codes_of_integers(raw, tensor, x.astype(np.int64), shifted)
+        return integers, [f"codes stored as {x.dtype}"], 0
     remarks = ["real values, turned back into codes by the tensor's scale"]
     if off_grid:
         remarks.append(
@@ -546,7 +577,7 @@ def _codes_of_reals(raw: _Raw, tensor: Tensor, x: Array) -> tuple[Array, list[st
 def _check_constant(raw: _Raw, tensor: Tensor, value: Array, dump: Dump) -> None:
     """A dumped constant must be the model's; weights of another model explain everything."""
     assert tensor.data is not None
-    codes, _, _ = _typed(raw, tensor, value)
+    codes, _, _ = _typed(raw, tensor, value, shifted=False)
     wrong = int((codes != tensor.data).sum()) if codes.shape == tensor.data.shape else codes.size
     if wrong:
         dump.remarks.append(

@@ -12,7 +12,8 @@ float32. glibc's own choice of fused instructions where the processor has them c
 erfcf.
 
 ``eigen``: Eigen's functions of arrays (of early 2025, ``EIGEN_FAST_MATH``, without fused
-instructions), in float32.
+instructions), in float32. What does not fill a packet of ``EIGEN_PACKET`` goes through scalar
+functions, which call the C library's ``exp``.
 
 Sources: Arm optimized-routines math/expf.c, exp2f_data.c, logf.c, logf_data.c; fdlibm s_expm1.c,
 s_tanh.c, s_erf.c in the float form of Ian Lance Taylor; Eigen Core/arch/Default/
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -36,6 +37,8 @@ from qinterp.numerics import elementary
 Floats = npt.NDArray[Any]
 Function = Callable[[Floats], Floats]
 Library = Literal["glibc_2.28", "correctly_rounded", "eigen"]
+
+EIGEN_PACKET = 4  # floats of an SSE register
 
 _f = np.float32
 
@@ -237,7 +240,7 @@ def eigen_tanh(x: Floats) -> Floats:
     return result
 
 
-def eigen_erfc(x: Floats) -> Floats:
+def eigen_erfc(x: Floats, exp: Function = eigen_exp) -> Floats:
     """``1 - erf(x)``: a polynomial up to 1, exp(-x**2) times a rational function beyond."""
     inner = [_f(v) for v in (-1.1283791065216064453125, 3.761229515075683593750e-01,
                              -1.12800106406211853027343750e-01, 2.67075151205062866210937500e-02,
@@ -253,7 +256,7 @@ def eigen_erfc(x: Floats) -> Floats:
         near = argument * _horner(square, inner) + _f(1)
         wide = argument.astype(np.float64)
         lost = (wide * wide - square).astype(np.float32)  # of the square, by its rounding
-        e = eigen_exp(-square)
+        e = exp(-square)
         e = e - e * lost
         inverse = _f(1) / square
         ratio = _horner(inverse, above) / (argument * _horner(inverse, below))
@@ -288,6 +291,11 @@ LIBRARIES: Mapping[str, Mapping[str, Function]] = MappingProxyType(
             "tanh": elementary.tanh32,
             "erfc": elementary.erfc32,
         },
-        "eigen": {"exp": eigen_exp, "tanh": eigen_tanh, "erfc": eigen_erfc},
+        "eigen": {
+            "exp": eigen_exp,
+            "tanh": eigen_tanh,
+            "erfc": eigen_erfc,
+            "erfc_scalar": partial(eigen_erfc, exp=expf),
+        },
     }
 )

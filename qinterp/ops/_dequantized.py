@@ -39,13 +39,13 @@ class Dequantized:
     )
 
 
-def dequantized(prepare: Prepare) -> Prepare:
-    """The recipe that wraps the float recipe ``prepare``."""
+def dequantized(prepare: Prepare, state: Sequence[str] = ()) -> Prepare:
+    """The recipe that wraps the float recipe ``prepare`` of an operator that rewrites ``state``."""
 
     def prepare_wrapped(call: Call) -> Run:
         real = call.dequantized()
         readers = [None if t is None else _reader(t) for t in call.inputs]
-        writers = [_writer(call, t) for t in call.outputs]
+        writers = [_writer(call, t) for t in (*call.outputs, *(call[name] for name in state))]
         run_float = prepare(real)
 
         def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:

@@ -17,7 +17,7 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics import elementary
-from qinterp.numerics.libm import Function, Library
+from qinterp.numerics.libm import EIGEN_PACKET, Function, Library
 from qinterp.ops._elementwise import Real
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._tables import (
@@ -72,7 +72,8 @@ def float32(call: Call) -> Run:
         with np.errstate(all="ignore"):
             if approximate:
                 return [np.asarray(_by_tanh(x, np.float32(CUBIC) * (x * x * x), library))]
-            return [np.asarray(_erfc_float32(x, library))]
+            argument = x * np.float32(-math.sqrt(0.5))
+            return [np.asarray(_HALF * x * _erfc_of_array(argument, library))]
 
     return run
 
@@ -116,6 +117,15 @@ def _function(call: Call) -> FloatFunction:
 def _erfc_float32(x: Array, library: Mapping[str, Function]) -> Array:
     result: Array = _HALF * x * library["erfc"](x * np.float32(-math.sqrt(0.5)))
     return result
+
+
+def _erfc_of_array(x: Array, library: Mapping[str, Function]) -> Array:
+    if "erfc_scalar" not in library:
+        return library["erfc"](x)
+    flat = x.reshape(-1)
+    full = flat.size // EIGEN_PACKET * EIGEN_PACKET
+    parts = [library["erfc"](flat[:full]), library["erfc_scalar"](flat[full:])]
+    return np.concatenate(parts).reshape(x.shape)
 
 
 def _tanh_float32(x: Array, library: Mapping[str, Function]) -> Array:

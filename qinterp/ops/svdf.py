@@ -1,6 +1,8 @@
 """A fully connected layer over time, of low rank, with its state (clause O-svdf).
 
-Source: tflite/kernels/svdf.cc Prepare; tflite/kernels/internal/reference/svdf.h EvalIntegerSVDF.
+Source: tflite/kernels/svdf.cc Prepare; tflite/kernels/internal/reference/svdf.h EvalIntegerSVDF,
+EvalFloatSVDF; for float32 also tflite/kernels/internal/optimized/neon_tensor_utils.cc, which x86
+builds compile too.
 """
 
 from __future__ import annotations
@@ -96,6 +98,52 @@ def accumulate(call: Call) -> Run:
         return [out, np.ascontiguousarray(state).reshape(values[4].shape)]
 
     return run
+
+
+@SVDF.recipe("float32", floats=True)
+def float32(call: Call) -> Run:
+    """The same in float32; products are added in four lanes."""
+    floats = ("float32",)
+    call.types(
+        input=floats, weights_feature=floats, weights_time=floats, bias=floats, state=floats,
+        output=floats,
+    )  # fmt: skip
+    rank = call.attributes["rank"]
+    batch, units = call.output.shape
+    filters, memory = call["weights_time"].shape
+    if call.attributes["activation"] not in ("none", "relu"):
+        call.unsupported(f"activation {call.attributes['activation']!r}")
+    relu = call.attributes["activation"] == "relu"
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        x, features, times, bias, old = values
+        newest = add_in_lanes(x[:, None, :], features)
+        kept = old.reshape(batch, filters, memory)[:, :, 1:]
+        state = np.concatenate([kept, newest[:, :, None]], axis=2)
+        by_filter = add_in_lanes(times, state).reshape(batch, units, rank)
+        total = add_in_lanes(by_filter, np.float32(1))
+        if bias is not None:
+            total = total + bias
+        out = np.maximum(total, np.float32(0)) if relu else total
+        return [out, np.ascontiguousarray(state).reshape(old.shape)]
+
+    return run
+
+
+_LANES = 4
+
+
+def add_in_lanes(a: Array, b: Any) -> Array:
+    """Sums of ``a * b`` over the last axis: whole blocks in four lanes, then the rest one by one."""
+    a, b = np.broadcast_arrays(a, b)
+    whole = a.shape[-1] // _LANES * _LANES
+    lanes = np.zeros((*a.shape[:-1], _LANES), np.float32)
+    for start in range(0, whole, _LANES):
+        lanes += a[..., start : start + _LANES] * b[..., start : start + _LANES]
+    total: Array = lanes[..., 0] + lanes[..., 1] + lanes[..., 2] + lanes[..., 3]
+    for i in range(whole, a.shape[-1]):
+        total = total + a[..., i] * b[..., i]
+    return total
 
 
 def _finish(call: Call, first: str, second: str, result: Tensor) -> Requantizer:

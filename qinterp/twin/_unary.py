@@ -46,7 +46,8 @@ def call_library(t: Twin, name: str, x: Fraction, default: str = "") -> float:
     library = t.params.library if t.params else default or "glibc_2.28"
     with np.errstate(over="ignore"):
         argument = np.array([float(x)]).astype(np.float32)
-    return float(LIBRARIES[library][name](argument)[0])
+    functions = LIBRARIES[library]
+    return float(functions.get(name, functions[name.removesuffix("_scalar")])(argument)[0])
 
 
 def factor_of(t: Twin, factor: Fraction = Fraction(1)) -> Factor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from qinterp.numerics.elementary import erfc, pi, rsqrt, tanh
+from qinterp.numerics.libm import EIGEN_PACKET
 from qinterp.twin._tables import interpolated_code, table_code
 from qinterp.twin._twin import Index, Twin, twin
-from qinterp.twin._unary import call_library, f32, float32, real
+from qinterp.twin._unary import call_library, f32, real
 
 _LARGE = 300  # the function is its argument above, and 0 below the negative, in all digits asked
 
@@ -31,22 +33,29 @@ def _gelu(t: Twin, x: Fraction) -> float:
     return float(_from_cubic(t, x, cubic))
 
 
-def _from_cubic(t: Twin, x: Fraction, cubic: Fraction, library: str = "") -> Fraction:
+def _from_cubic(
+    t: Twin, x: Fraction, cubic: Fraction, library: str = "", erfc: str = "erfc"
+) -> Fraction:
     half = f32(x / 2)
     if t.call.attributes["approximate"]:
         argument = f32(f32(rsqrt(pi(30) / 2, 30)) * f32(x + cubic))
         value = Fraction(call_library(t, "tanh", argument, library))
         return f32(half * f32(1 + value))
     argument = f32(-f32(rsqrt(Fraction(2), 30)) * x)
-    return f32(half * Fraction(call_library(t, "erfc", argument, library)))
+    return f32(half * Fraction(call_library(t, erfc, argument, library)))
 
 
-def _of_array(t: Twin, x: Fraction) -> Fraction:
+@twin("gelu", "float32")
+def float32(t: Twin, output: int, index: Index) -> float:
+    """One value; elements that do not fill a packet have another exponential."""
+    x = Fraction(t.at("input", index))
+    shape = t.call["input"].shape
+    flat = 0
+    for i, size in zip(index, shape, strict=True):
+        flat = flat * size + i
+    name = "erfc" if flat < math.prod(shape) // EIGEN_PACKET * EIGEN_PACKET else "erfc_scalar"
     cubic = f32(f32(Fraction(44715, 10**6)) * f32(f32(x * x) * x))
-    return _from_cubic(t, x, cubic, "eigen")
-
-
-float32("gelu", _of_array)
+    return float(_from_cubic(t, x, cubic, "eigen", name))
 
 
 def _real(t: Twin, x: Fraction) -> Fraction:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
 from qinterp.ir import Tensor
 from qinterp.twin._accumulate import accumulate as sum_products
-from qinterp.twin._arithmetic import effective, fitted, run_stages, storage
+from qinterp.twin._arithmetic import effective, fitted, float_of, run_stages, storage
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 
@@ -29,6 +33,42 @@ def svdf(t: Twin, output: int, index: Index) -> int:
     total = fitted(total, acc.bits, acc.overflow)
     t.say("accumulator", total)
     return _finish(t, total, "state", "weights_time", t.call.output)
+
+
+@twin("svdf", "float32")
+def svdf_float(t: Twin, output: int, index: Index) -> float:
+    """One unit of the output in float32."""
+    batch, unit = index
+    rank = t.call.attributes["rank"]
+    _, memory = t.call["weights_time"].shape
+    size = t.call["input"].shape[1]
+
+    def by_filter(f: int) -> Fraction:
+        newest = _in_lanes(
+            [(t.at("input", (batch, c)), t.at("weights_feature", (f, c))) for c in range(size)]
+        )
+        states = [t.at("state", (batch, f * memory + m)) for m in range(1, memory)] + [newest]
+        times = [t.at("weights_time", (f, m)) for m in range(memory)]
+        return _in_lanes(list(zip(times, states, strict=True)))
+
+    total = _in_lanes([(by_filter(f), 1) for f in range(unit * rank, unit * rank + rank)])
+    if t.call.get("bias"):
+        total = float_of(total + Fraction(t.at("bias", (unit,))), 32)
+    return float(max(total, Fraction(0)) if t.call.attributes["activation"] == "relu" else total)
+
+
+def _in_lanes(pairs: Sequence[tuple[Any, Any]]) -> Fraction:
+    """The sum of products, as four lanes and a rest add it up in float32."""
+    whole = len(pairs) // 4 * 4
+    products = [float_of(Fraction(a) * Fraction(b), 32) for a, b in pairs]
+
+    def add(terms: Sequence[Fraction], start: Fraction) -> Fraction:
+        for term in terms:
+            start = float_of(start + term, 32)
+        return start
+
+    lanes = [add(products[lane:whole:4], Fraction(0)) for lane in range(4)]
+    return add(products[whole:], add(lanes[1:], lanes[0]))
 
 
 def _newest(t: Twin, batch: int, f: int) -> int:

@@ -1,0 +1,199 @@
+"""Operands brought to one grid, combined there, and brought to the output (clause O-common_grid).
+
+One recipe for the elementwise operators, for joining, and for what only changes grids.
+
+Sources: glow lib/LLVMIRCodeGen/libjit/libjit.cpp (add, sub, max, min, cmp, select, rescale) and
+LLVMIRGen.cpp (their scales); glow lib/Backends/Interpreter/InterpreterNodes.cpp fwdElement*Inst,
+fwdRescaleQuantizedInst; glow lib/Importer/TFLiteModelLoader.cpp loadConcat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from qinterp import _kernels
+from qinterp.ir import Call, Tensor
+from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.rounding import OVERFLOW_CODE
+from qinterp.numerics.stages import DivideScale, Stage, uses
+from qinterp.ops import (
+    add,
+    concatenation,
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    not_equal,
+    quantize,
+    relu,
+    select,
+    sub,
+)
+from qinterp.ops._accumulate import activation_bounds
+from qinterp.ops._operator import Notes, Operator, Run
+
+CODES = ("int8", "uint8")
+_WRAP = OVERFLOW_CODE["wrap"]
+
+Combine = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class CommonGrid:
+    """Codes less their zero points go to the grid, and from there to the output.
+
+    Factors are quotients of float32 values, rounded to float32. A list that has "divide_scale"
+    divides by the inverse quotient.
+
+    Attributes
+    ----------
+    grid : the scale of the grid: a number, or that of the output, of the first or the second
+        operand.
+    input_stages : by operand scale / grid.
+    output_stages : by grid / output scale; none for comparisons.
+    """
+
+    grid: float | Literal["output", "first", "second"]
+    input_stages: tuple[Stage, ...]
+    output_stages: tuple[Stage, ...] = ()
+
+    def scale(self, call: Call) -> float:
+        """The scale of the grid."""
+        if not isinstance(self.grid, str):
+            return self.grid
+        position = {"first": 0, "second": 1}.get(self.grid)
+        tensor = call.output if position is None else call.inputs[position]
+        assert tensor is not None
+        return call.per_tensor(tensor)[0]
+
+
+def _factor(numerator: float, denominator: float, stages: Sequence[Stage]) -> float:
+    if uses(stages, DivideScale):
+        numerator, denominator = denominator, numerator
+    return float(np.float32(numerator) / np.float32(denominator))
+
+
+def _to_grid(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
+    """From codes to int64 or float32 on the grid."""
+    params: CommonGrid = call.params
+    if tensor.dtype not in CODES:
+        call.unsupported(f"{tensor.describe()} is not of 8 bits")
+    scale, zero_point = call.per_tensor(tensor)
+    factor = _factor(scale, params.scale(call), params.input_stages)
+    stages = Requantizer(params.input_stages, Rescale.of_factor(factor, call.policy.multiplier))
+    gives = next((s.gives for s in reversed(params.input_stages) if s.gives), "integer")
+    dtype = np.dtype(np.float32 if gives == "float" else np.int64)
+
+    def to_grid(codes: Array) -> Array:
+        x = codes.astype(np.int64) - zero_point
+        return stages(x, np.empty(x.shape, dtype))
+
+    return to_grid
+
+
+def _from_grid(call: Call) -> Callable[[Array], Array]:
+    """From the grid to codes of the output."""
+    params: CommonGrid = call.params
+    scale, zero_point = call.per_tensor(call.output)
+    factor = _factor(params.scale(call), scale, params.output_stages)
+    stages = Requantizer(
+        params.output_stages,
+        Rescale.of_factor(factor, call.policy.multiplier),
+        zero_point=zero_point,
+        bounds=activation_bounds(call),
+    )
+    dtype = call.output.numpy_dtype
+
+    def from_grid(x: Array) -> Array:
+        return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
+
+    return from_grid
+
+
+def _combined(call: Call, combine: Combine) -> Run:
+    """``combine`` of all operands on the grid; integers there have 32 bits."""
+    to_grid = [_to_grid(call, tensor) for tensor in call.inputs if tensor]
+    from_grid = _from_grid(call)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        total = combine(*(f(x) for f, x in zip(to_grid, values, strict=True)))
+        if total.dtype == np.int64:
+            total = _kernels.fit(np.ascontiguousarray(total), 32, _WRAP)
+        notes.add("accumulator", total)
+        return [from_grid(total)]
+
+    return run
+
+
+def _compared(call: Call, compare: Combine) -> Run:
+    """``compare`` of both operands on the grid."""
+    first, second = (_to_grid(call, call[name]) for name in ("input1", "input2"))
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [np.asarray(compare(first(values[0]), second(values[1])))]
+
+    return run
+
+
+def _recipe(operator: Operator, combine: Combine, shape: Callable[[Call, Combine], Run]) -> None:
+    operator.recipe("common_grid", CommonGrid)(lambda call: shape(call, combine))
+
+
+for _operator, _function in (
+    (add.ADD, np.add),
+    (sub.SUB, np.subtract),
+    (maximum.MAXIMUM, np.maximum),
+    (minimum.MINIMUM, np.minimum),
+    (quantize.QUANTIZE, np.asarray),
+    (relu.RELU, np.asarray),
+):
+    _recipe(_operator, _function, _combined)
+
+for _operator, _function in (
+    (equal.EQUAL, np.equal),
+    (not_equal.NOT_EQUAL, np.not_equal),
+    (less.LESS, np.less),
+    (less_equal.LESS_EQUAL, np.less_equal),
+    (greater.GREATER, np.greater),
+    (greater_equal.GREATER_EQUAL, np.greater_equal),
+):
+    _recipe(_operator, _function, _compared)
+
+
+@concatenation.CONCATENATION.recipe("common_grid", CommonGrid)
+def joined(call: Call) -> Run:
+    """Each operand brought to the output, then all joined."""
+    axis = call.attributes["axis"]
+    to_grid = [_to_grid(call, tensor) for tensor in call.inputs if tensor]
+    from_grid = _from_grid(call)
+    alone = not call.inputs[0].shape if call.inputs[0] else False
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        parts = [from_grid(f(x)) for f, x in zip(to_grid, values, strict=True)]
+        return [np.stack(parts) if alone else np.concatenate(parts, axis)]
+
+    return run
+
+
+@select.SELECT.recipe("common_grid", CommonGrid)
+def selected(call: Call) -> Run:
+    """The chosen operand brought to the output."""
+    call.types(condition=("bool",))
+    x, y = (_to_grid(call, call[name]) for name in ("x", "y"))
+    from_grid = _from_grid(call)
+    condition, shape = call["condition"].shape, call.output.shape
+    along = condition + (1,) * (len(shape) - len(condition)) if condition != shape else shape
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        chosen = np.where(values[0].reshape(along), x(values[1]), y(values[2]))
+        return [from_grid(chosen)]
+
+    return run
