@@ -112,6 +112,8 @@ class Interpreter:
         self._fixed = {n for n, t in graph.tensors.items() if t.is_constant}
         self._fixed |= {n for s in self._steps if s.outputs is not None for n in s.node.outputs}
         self._last_use = self._find_last_use()
+        self._constants = {n: t.data for n, t in graph.tensors.items() if t.data is not None}
+        self._variables = [t for t in graph.tensors.values() if t.variable]
 
     # ---- preparing ------------------------------------------------------------------------
 
@@ -283,17 +285,19 @@ class Interpreter:
         free: bool,
     ) -> None:
         self._supply_constants(values)
+        # prepared for other values or shapes than these
+        stale = any(self._differs(name, values[name]) for name in given)
         ran = 0
         for step in steps:
             node = step.node
             if given.issuperset(node.outputs) or any(t and t not in values for t in node.inputs):
                 continue
             notes = Notes(wanted) if wanted else NO_NOTES
-            if step.outputs is not None:
+            if step.outputs is not None and not stale:
                 outputs: Sequence[Array] = step.outputs
             else:
                 operands = [values[t] if t else None for t in node.inputs]
-                if step.run is None:
+                if step.run is None or stale:
                     step = self.step_for(node, operands)
                 outputs = self._run_step(step, operands, notes)
                 outputs = self._update_state(step, outputs, values)
@@ -524,13 +528,16 @@ class Interpreter:
         return recipe.prepare(call)([np.array(value, np.float32, order="C")], NO_NOTES)[0]
 
     def _supply_constants(self, values: dict[str, Array]) -> None:
-        for name, tensor in self.graph.tensors.items():
-            if name in values:
-                continue
-            if tensor.data is not None:
-                values[name] = tensor.data
-            elif tensor.variable:
-                values[name] = tensor.initial()
+        given = dict(values)
+        values |= self._constants
+        values |= {t.name: t.initial() for t in self._variables}
+        values |= given
+
+    def _differs(self, name: str, value: Array) -> bool:
+        """Whether a given tensor is a constant, or of another shape than nodes expect."""
+        if name in self._constants:
+            return True
+        return name not in self.graph.inputs and value.shape != self.graph.tensors[name].shape
 
     def _specs(self, values: Mapping[str, Array]) -> dict[str, Tensor]:
         specs = dict(self.graph.tensors)

@@ -11,6 +11,8 @@ import copy
 import hashlib
 import importlib
 import json
+import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -40,8 +42,21 @@ FACTS: dict[str, type] = {
     "per_channel": bool,
     "power_of_two_scale": bool,
     "same_parameters": bool,
+    "constant_weights": bool,
+    "scale_ratio": dict,
+    "product_ratio": dict,
 }
-"""The closed list of facts that ``when`` may ask for; a list of values means any of them."""
+"""The closed list of facts that ``when`` may ask for; a list of values means any of them.
+
+A fact of type dict is an interval ``{least, most}``, and is asked for by the bounds it must keep:
+``least``, ``most`` and ``below``.
+"""
+
+_BOUNDS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "least": ("least", operator.ge),
+    "most": ("most", operator.le),
+    "below": ("most", operator.lt),
+}
 
 
 @dataclass(frozen=True)
@@ -500,10 +515,22 @@ def _recipe(table: object, kind: str, path: str) -> RecipeChoice:
 
 def _matches(when: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
     for fact, wanted in when.items():
-        value = facts.get(fact)
-        if value not in _options(fact, wanted):
+        value, options = facts.get(fact), _options(fact, wanted)
+        if FACTS[fact] is dict:
+            if value is None or not any(_within(value, bounds) for bounds in options):
+                return False
+        elif value not in options:
             return False
     return True
+
+
+def _within(interval: Mapping[str, float], bounds: Mapping[str, float]) -> bool:
+    """Whether an interval keeps all bounds."""
+    return all(
+        compare(interval[end], bounds[name])
+        for name, (end, compare) in _BOUNDS.items()
+        if name in bounds
+    )
 
 
 def _merge(table: Table, changes: Mapping[str, Any]) -> None:
@@ -578,6 +605,10 @@ def _check_when(when: Mapping[str, Any], path: str) -> None:
             elements = option if isinstance(option, list) else []
             if type(option) is not FACTS[fact] or any(type(e) is not int for e in elements):
                 raise SchemeError(f"{path}.{fact}: {option!r} has the wrong type")
+            if isinstance(option, dict):
+                unknown_key(option, _BOUNDS, f"{path}.{fact}")
+                for bound, number in option.items():
+                    convert(float, number, f"{path}.{fact}.{bound}")
             if fact == "op":
                 one_of(option, RECIPES.kinds(), f"{path}.op")
 
@@ -585,8 +616,18 @@ def _check_when(when: Mapping[str, Any], path: str) -> None:
 def _cases(rule: Mapping[str, Any]) -> list[Table]:
     """Facts that a rule applies to: every operator it names, the first option of all else."""
     when = rule.get("when", {})
-    facts = {fact: _options(fact, wanted)[0] for fact, wanted in when.items() if fact != "op"}
+    facts = {
+        fact: _example(_options(fact, wanted)[0]) for fact, wanted in when.items() if fact != "op"
+    }
     return [{**facts, "op": op} for op in _options("op", when["op"])] if "op" in when else [facts]
+
+
+def _example(option: Any) -> Any:
+    """A value of the fact that the option stands for."""
+    if not isinstance(option, dict):
+        return option
+    least = option.get("least", -math.inf)
+    return {"least": least, "most": min(option.get("most", math.inf), max(least, 0.0))}
 
 
 def _options(fact: str, wanted: Any) -> list[Any]:

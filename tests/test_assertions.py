@@ -67,15 +67,21 @@ def test_within_tolerance_passes() -> None:
     assert_matches(near, model(), inputs(), tolerance="nnapi")
     mine = Tolerances("mine", Tolerance(1, "my requantizer"))
     assert_matches(near, model(), inputs(), tolerance=mine)
-    with pytest.raises(AssertionError, match="0 allowed"):
+    with pytest.raises(AssertionError, match="within 0 LSB"):
         assert_matches(near, model(), inputs())
+    mine = Tolerances("mine", Tolerance(1, "my requantizer"), Tolerance(0, "exact softmax"))
+    with pytest.raises(AssertionError, match="0 allowed: exact softmax"):
+        assert_matches(near, model(), inputs(), tolerance=mine)
 
 
 def test_the_message_has_counts_first_node_trace_and_the_scheme_that_would_match() -> None:
     with pytest.raises(AssertionError) as caught:
         assert_matches(captured("exact"), model(), inputs())
     text = str(caught.value)
-    assert "digits_resnet.tflite is not what tflite-reference gives" in text
+    assert "the given tensors (B) are not what tflite-reference (A) gives, within 0 LSB" in text
+    assert re.search(r"conv_2d_0\[[\d,]+\], which is -?\d+ in B", text)
+    assert "more of the given tensors differ" in text
+    assert "softmax_18: Mismatched elements: " in text
     assert "conv_2d_0: Mismatched elements: " in text
     assert "Max absolute difference: 1 LSB (" in text
     assert "First diverging node: conv_2d_0 (conv_2d)" in text

@@ -181,23 +181,26 @@ static void plan_stages(const int64_t *program, int stages, int x_type, const qi
     default: LOOP(QI_AWAY_FROM_ZERO)                            \
     }
 
-/* x / 2^amount, 0 <= amount <= 62, without branches. */
+/* x / 2^amount, 0 <= amount <= 62; comparisons are sign bits of differences, which every vectorizer understands. */
 TARGET static inline int64_t round_shift_lane(int64_t x, int64_t amount, const int rounding)
 {
-    const int64_t floor = x >> amount, negative = x < 0, odd = floor & 1;
+    const int64_t floor = x >> amount, odd = floor & 1, negative = (int64_t)((uint64_t)x >> 63);
     const int64_t fraction = x - (int64_t)((uint64_t)floor << amount); /* in units of 2^-amount */
-    const int64_t half = (int64_t)(((uint64_t)1 << amount) >> 1) | (amount == 0);
+    const int64_t half = (int64_t)(((uint64_t)1 << amount) >> 1) | (int64_t)((uint64_t)(amount - 1) >> 63);
+    const int64_t some = (int64_t)((uint64_t)-fraction >> 63);
+#define ABOVE_HALF(x) (int64_t)((uint64_t)(half - (x)) >> 63)
     switch (rounding) {
-    case QI_TIES_TO_EVEN: return floor + (fraction + odd > half);
-    case QI_TIES_TO_AWAY: return floor + (fraction + 1 - negative > half);
-    case QI_TIES_TOWARD_POSITIVE: return floor + (fraction >= half);
-    case QI_TIES_TOWARD_NEGATIVE: return floor + (fraction > half);
-    case QI_TIES_TOWARD_ZERO: return floor + (fraction + negative > half);
+    case QI_TIES_TO_EVEN: return floor + ABOVE_HALF(fraction + odd);
+    case QI_TIES_TO_AWAY: return floor + ABOVE_HALF(fraction + 1 - negative);
+    case QI_TIES_TOWARD_POSITIVE: return floor + ABOVE_HALF(fraction + 1);
+    case QI_TIES_TOWARD_NEGATIVE: return floor + ABOVE_HALF(fraction);
+    case QI_TIES_TOWARD_ZERO: return floor + ABOVE_HALF(fraction + negative);
     case QI_TOWARD_NEGATIVE: return floor;
-    case QI_TOWARD_ZERO: return floor + ((fraction != 0) & negative);
-    case QI_TOWARD_POSITIVE: return floor + (fraction != 0);
-    default: return floor + ((fraction != 0) & (1 - negative));
+    case QI_TOWARD_ZERO: return floor + (some & negative);
+    case QI_TOWARD_POSITIVE: return floor + some;
+    default: return floor + (some & (1 - negative));
     }
+#undef ABOVE_HALF
 }
 
 TARGET static int fit_lanes(int64_t *x, int n, int bits, int overflow)
@@ -536,7 +539,10 @@ TARGET static int run_block(const int64_t *program, int stages, const stage_plan
             overflowed = fit_lanes(x, n, (int)program[1], overflow);
             break;
         case QI_CLAMP:
-            for (i = 0; i < n; i++) x[i] = x[i] < p->lo ? p->lo : x[i] > p->hi ? p->hi : x[i];
+            for (i = 0; i < n; i++) {
+                const int64_t raised = x[i] < p->lo ? p->lo : x[i];
+                x[i] = raised > p->hi ? p->hi : raised;
+            }
             break;
         case QI_CLAMP_FLOAT: clamp_float(v, n, p, (int)program[1], (int)program[2], precision); break;
         }

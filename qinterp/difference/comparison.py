@@ -83,6 +83,11 @@ class NodeDiff:
         """Whether anything differs here."""
         return any(d is not None and d.count for d in (self.created, self.end_to_end))
 
+    def element(self, tensor: str | None, index: Sequence[int] | None) -> str:
+        """An element as ``qinterp explain`` takes it, by the node's name where that is enough."""
+        name = self.node.name if tensor == self.node.outputs[0] else tensor
+        return f"{name}[{','.join(map(str, index or ()))}]"
+
     @cached_property
     def blame(self) -> Blame | None:
         """Why the node creates differences; worked out when asked for, None if it does not."""

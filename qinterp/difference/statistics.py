@@ -15,14 +15,14 @@ from qinterp.ir import Quantization, Tensor
 from qinterp.ir.tensor import Array
 
 Index = tuple[int, ...]
-Signed = npt.NDArray[np.int64]
+Signed = npt.NDArray[np.signedinteger[Any]]
 
 EXACT_BINS = 1024
 """Differences up to here have a histogram bin each; larger ones share one a power of two."""
 
 
 def signed_difference(b: Array, a: Array) -> Signed:
-    """``b - a`` in signed steps, int64: LSBs of codes, ULPs of floats.
+    """``b - a`` in signed steps: LSBs of codes, ULPs of floats; int64, int16 for 8-bit codes.
 
     Steps of floats are counted along the ordered bit patterns, so that differences add up; every
     NaN is one step beyond infinity. The difference of two 64-bit values is modulo ``2**64``.
@@ -30,7 +30,8 @@ def signed_difference(b: Array, a: Array) -> Signed:
     if a.dtype.kind == "f":
         result: Signed = _ordered(b) - _ordered(a)
         return result
-    return b.astype(np.int64) - a.astype(np.int64)
+    wide = np.int16 if a.dtype.itemsize == 1 else np.int64
+    return np.subtract(b, a, dtype=wide, casting="unsafe")
 
 
 def _ordered(x: Array) -> Signed:
@@ -93,11 +94,11 @@ class Differences:
         real : the same difference in real numbers, for float tensors.
         """
         found = cls(unit="ULP" if tensor.is_float else "LSB", size=delta.size)
-        if not delta.any():
-            return found
         flat = delta.reshape(-1)
         differing = np.flatnonzero(flat)
-        values = flat[differing]
+        if not differing.size:
+            return found
+        values = flat[differing].astype(np.int64)
         magnitude = np.abs(values)
         worst = int(differing[np.argmax(magnitude)])
         found.count = differing.size

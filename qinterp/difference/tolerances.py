@@ -91,7 +91,7 @@ class Violation:
 
     def __str__(self) -> str:
         does = "creates" if self.what == "created" else "differs by"
-        return f"{self.node} {does} {self.max_lsb} LSB, {self.allowed} allowed ({self.reason})"
+        return f"{self.node} {does} {self.max_lsb} LSB, {self.allowed} allowed: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Tolerances:
         ]  # fmt: skip
 
 
-def at_most(max_lsb: int, reason: str = "asked for") -> Tolerances:
+def at_most(max_lsb: int, reason: str = "the limit that was asked for") -> Tolerances:
     """No node may create more than ``max_lsb`` or differ by more end to end."""
     return Tolerances(f"{max_lsb} LSB", Tolerance(max_lsb, reason), everywhere=True)
 

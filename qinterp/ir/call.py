@@ -204,8 +204,16 @@ class Call:
             ),
             "same_parameters": self._same_parameters(),
             "broadcast": self._broadcast(),
+            "constant_weights": all(
+                self.get(name) is None or self.known(name) is not None
+                for name in ("filter", "weights", "bias")
+                if name in self._position
+            ),
         }
+        facts |= self._ratios()
         facts |= {k: self.attributes[k] for k in ("groups", "keep_dims") if k in self.attributes}
+        if "groups" in facts and self.has("filter") and first and first.shape:
+            facts["groups"] = first.shape[-1] // max(self["filter"].shape[-1], 1)
         if "axes" in self._position and self.known("axes") is not None and first:
             rank = max(len(first.shape), 1)
             facts["axes"] = sorted({a % rank for a in self.integers("axes")})
@@ -223,6 +231,22 @@ class Call:
         position = found[0] if found else position
         tensor = self.inputs[position] if position < len(self.inputs) else None
         return tensor.dtype if tensor else "none"
+
+    def _ratios(self) -> dict[str, Any]:
+        """Least and greatest of input scale / output scale, and of product / output scale."""
+        output = self.output.quantization
+        scales = [t.quantization.scale for t in self.inputs[:2] if t and t.quantization]
+        if output is None or not scales:
+            return {}
+        with np.errstate(all="ignore"):
+            found = {"scale_ratio": [s / output.scale[0] for s in scales]}
+            if len(scales) == 2:
+                found["product_ratio"] = [scales[0][0] * scales[1] / output.scale[0]]
+        return {
+            name: {"least": float(np.min(r)), "most": float(np.max(r))}
+            for name, ratios in found.items()
+            for r in [np.concatenate(ratios)]
+        }
 
     def _same_parameters(self) -> bool:
         tensors = [self.subject, self.output]

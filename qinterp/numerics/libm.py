@@ -1,8 +1,8 @@
 """float32 functions as libraries compute them, the same on every machine (clause X3).
 
-A runtime that calls ``tanhf`` gets what its C library makes of it, and Eigen brings its own. That is data here: a recipe
-names a library, and the library's own sequence of operations is carried out, each rounded as
-written.
+A runtime that calls ``tanhf`` gets what its C library makes of it, and Eigen brings its own. That
+is data here: a recipe names a library, and the library's own sequence of operations is carried
+out, each rounded as written.
 
 ``glibc_2.28``: glibc 2.28 to 2.40 (and musl, bionic, newlib in these functions): expf and logf of
 Arm's optimized-routines, in float64 with a table; expm1f, tanhf and erfcf of Sun's fdlibm, in
@@ -191,14 +191,14 @@ def erfcf(x: Floats) -> Floats:
         first = np.where(_bits(size) < 0x32800000, one - x, first)
 
         s = size - one
-        ratio = _horner(s, c["pa"]) / _horner(s, c["qa"])
-        second = np.where(x >= 0, (one - erx) - ratio, one + (erx + ratio))
+        center = _horner(s, c["pa"]) / _horner(s, c["qa"])
+        second = np.where(x >= 0, (one - erx) - center, one + (erx + center))
 
-        s = one / (size * size)
+        inverse = one / (size * size)
         middle = _bits(size) < 0x4036DB6D
-        ratio = np.where(
-            middle, _horner(s, c["ra"]) / _horner(s, c["sa"]),
-            _horner(s, c["rb"]) / _horner(s, c["sb"]),
+        ratio: Floats = np.where(
+            middle, _horner(inverse, c["ra"]) / _horner(inverse, c["sa"]),
+            _horner(inverse, c["rb"]) / _horner(inverse, c["sb"]),
         )  # fmt: skip
         cut = (_bits(size) & ~0x1FFF).view(np.float32)
         r = expf(-cut * cut - _f(0.5625)) * expf((cut - size) * (cut + size) + ratio)

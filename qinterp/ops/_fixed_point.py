@@ -36,7 +36,8 @@ def wrap32(x: Integers) -> Integers:
 
 def multiply(a: Integers, b: Integers | int) -> Integers:
     """SaturatingRoundingDoublingHighMul: ``a * b / 2**31``, ties toward positive."""
-    high: Integers = np.minimum((a * b + (1 << 30)) >> 31, INT32_MAX)
+    product: Any = a * b
+    high: Integers = np.minimum((product + (1 << 30)) >> 31, INT32_MAX)
     return high
 
 
@@ -49,7 +50,7 @@ def multiply_power(x: Integers, exponent: int) -> Integers:
     """SaturatingRoundingMultiplyByPOT: ``x * 2**exponent``, saturated or rounded."""
     if exponent <= 0:
         return divide_power(x, -exponent)
-    return np.clip(x << exponent, INT32_MIN, INT32_MAX)
+    return _saturate(x << exponent)
 
 
 def leading_zeros(x: Integers) -> Integers:
@@ -142,11 +143,11 @@ def log_at_least_1(x: Integers, integer_bits: int, output_bits: int) -> Integers
     root, fourth_root = 1518500250, 1805811301  # of 1/2, in Q0.31
     quarter = int(divide_power(np.array([536870912]), accumulated)[0])
     zeros = leading_zeros(x)
-    shifted = np.clip(x << np.maximum(zeros - 1, 0), INT32_MIN, INT32_MAX)
+    shifted = _saturate(x << np.maximum(zeros - 1, 0))
     r_a = multiply_power(multiply(shifted, root), 1)
     z_a = _saturate(multiply_power(integer_bits - zeros, 31 - accumulated) + quarter)
     room = leading_zeros(multiply(x, root)) - 1
-    r_b = np.clip(x << np.maximum(room, 0), INT32_MIN, INT32_MAX)
+    r_b = _saturate(x << np.maximum(room, 0))
     z_b = _saturate(multiply_power(integer_bits - room, 31 - accumulated) - quarter)
     r = np.minimum(r_a, r_b)
     z = np.maximum(z_a, z_b)
@@ -161,4 +162,5 @@ def log_at_least_1(x: Integers, integer_bits: int, output_bits: int) -> Integers
 
 
 def _saturate(x: Integers) -> Integers:
-    return np.clip(x, INT32_MIN, INT32_MAX)
+    result: Integers = np.clip(x, INT32_MIN, INT32_MAX)
+    return result

@@ -66,6 +66,7 @@ class AccumulateRun:
         self._dtype = call.output.numpy_dtype
         accumulator = call.policy.accumulator
         self._bits = accumulator.bits
+        self._channels = 0 if packed is None else len(packed.low)
         self._wraps = accumulator.overflow == "wrap" and proof.headroom < 0 and self._bits < 32
         self._fused = None
         if packed is not None and finish.tail is None and not self._wraps:
@@ -81,7 +82,7 @@ class AccumulateRun:
         x = self._arrange(values[0])
         if self._fused is not None and not notes.wanted:
             out = np.empty(self._shape, self._dtype)
-            rows = out.reshape(x.shape[0], -1) if x.ndim == 2 else out
+            rows = out.reshape(len(x), self._channels) if x.ndim == 2 else out
             overflowed = self._packed.requantize_into(x, rows, self._fused)
             if overflowed:
                 check_overflow(self._call)

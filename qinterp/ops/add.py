@@ -15,6 +15,7 @@ from qinterp.ops._binary import Binary, floats, integers, real_sum, shapes
 from qinterp.ops._elementwise import Real
 from qinterp.ops._operator import Run
 from qinterp.ops._rescaled import RescaledSum, rescaled_sum
+from qinterp.ops._weighted_sum import WeightedSum, weighted_sum
 
 ADD = Binary("add", {"activation": "none", "power_of_two_int16": False})
 ADD.infers(shapes)
@@ -33,6 +34,12 @@ def from_tflite(options: Any) -> Mapping[str, Any]:
 def rescaled(call: Call) -> Run:
     """Both inputs on a common scale, added, rescaled to the output."""
     return rescaled_sum(call, 1)
+
+
+@ADD.recipe("weighted_sum", WeightedSum)
+def weighted(call: Call) -> Run:
+    """Both inputs times integer weights, added, one rounding."""
+    return weighted_sum(call, 1)
 
 
 @ADD.recipe("real", Real, family="real")

@@ -81,7 +81,7 @@ def _factor(numerator: float, denominator: float, stages: Sequence[Stage]) -> fl
     return float(np.float32(numerator) / np.float32(denominator))
 
 
-def _to_grid(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
+def to_grid(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
     """From codes to int64 or float32 on the grid."""
     params: CommonGrid = call.params
     if tensor.dtype not in CODES:
@@ -92,50 +92,51 @@ def _to_grid(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
     gives = next((s.gives for s in reversed(params.input_stages) if s.gives), "integer")
     dtype = np.dtype(np.float32 if gives == "float" else np.int64)
 
-    def to_grid(codes: Array) -> Array:
+    def convert(codes: Array) -> Array:
         x = codes.astype(np.int64) - zero_point
         return stages(x, np.empty(x.shape, dtype))
 
-    return to_grid
+    return convert
 
 
-def _from_grid(call: Call) -> Callable[[Array], Array]:
-    """From the grid to codes of the output."""
+def from_grid(call: Call, *, bounded: bool = True) -> Callable[[Array], Array]:
+    """From the grid to codes of the output, clamped by its activation only if ``bounded``."""
     params: CommonGrid = call.params
     scale, zero_point = call.per_tensor(call.output)
     factor = _factor(params.scale(call), scale, params.output_stages)
+    kind = call.output.int_type
     stages = Requantizer(
         params.output_stages,
         Rescale.of_factor(factor, call.policy.multiplier),
         zero_point=zero_point,
-        bounds=activation_bounds(call),
+        bounds=activation_bounds(call) if bounded else (kind.min, kind.max),
     )
     dtype = call.output.numpy_dtype
 
-    def from_grid(x: Array) -> Array:
+    def convert(x: Array) -> Array:
         return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
 
-    return from_grid
+    return convert
 
 
 def _combined(call: Call, combine: Combine) -> Run:
     """``combine`` of all operands on the grid; integers there have 32 bits."""
-    to_grid = [_to_grid(call, tensor) for tensor in call.inputs if tensor]
-    from_grid = _from_grid(call)
+    ready = [to_grid(call, tensor) for tensor in call.inputs if tensor]
+    finish = from_grid(call)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = combine(*(f(x) for f, x in zip(to_grid, values, strict=True)))
+        total = combine(*(f(x) for f, x in zip(ready, values, strict=True)))
         if total.dtype == np.int64:
             total = _kernels.fit(np.ascontiguousarray(total), 32, _WRAP)
         notes.add("accumulator", total)
-        return [from_grid(total)]
+        return [finish(total)]
 
     return run
 
 
 def _compared(call: Call, compare: Combine) -> Run:
     """``compare`` of both operands on the grid."""
-    first, second = (_to_grid(call, call[name]) for name in ("input1", "input2"))
+    first, second = (to_grid(call, call[name]) for name in ("input1", "input2"))
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         return [np.asarray(compare(first(values[0]), second(values[1])))]
@@ -172,12 +173,12 @@ for _operator, _function in (
 def joined(call: Call) -> Run:
     """Each operand brought to the output, then all joined."""
     axis = call.attributes["axis"]
-    to_grid = [_to_grid(call, tensor) for tensor in call.inputs if tensor]
-    from_grid = _from_grid(call)
+    ready = [to_grid(call, tensor) for tensor in call.inputs if tensor]
+    finish = from_grid(call)
     alone = not call.inputs[0].shape if call.inputs[0] else False
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        parts = [from_grid(f(x)) for f, x in zip(to_grid, values, strict=True)]
+        parts = [finish(f(x)) for f, x in zip(ready, values, strict=True)]
         return [np.stack(parts) if alone else np.concatenate(parts, axis)]
 
     return run
@@ -187,13 +188,13 @@ def joined(call: Call) -> Run:
 def selected(call: Call) -> Run:
     """The chosen operand brought to the output."""
     call.types(condition=("bool",))
-    x, y = (_to_grid(call, call[name]) for name in ("x", "y"))
-    from_grid = _from_grid(call)
+    x, y = (to_grid(call, call[name]) for name in ("x", "y"))
+    finish = from_grid(call)
     condition, shape = call["condition"].shape, call.output.shape
     along = condition + (1,) * (len(shape) - len(condition)) if condition != shape else shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         chosen = np.where(values[0].reshape(along), x(values[1]), y(values[2]))
-        return [from_grid(chosen)]
+        return [finish(chosen)]
 
     return run

@@ -76,8 +76,8 @@ def _index(call: Call) -> tuple[Position, ...]:
     call.check(named <= len(shape), f"{named} axes are named, the input has {len(shape)}")
     if ellipses and named == len(shape):
         call.unsupported("an ellipsis that stands for no axis: LiteRT gives it one all the same")
-    if call.attributes["offset"] and (new or named < len(shape)):
-        call.unsupported("ends that are offsets must be given for every axis, without new ones")
+    if call.attributes["offset"] and (new or named < len(shape) or masks["end_mask"]):
+        call.unsupported("ends that are offsets must be given for every axis, and for no new one")
     whole = [slice(None)] * (len(shape) - named)
     index: list[Position] = []
     axis = 0

@@ -16,6 +16,7 @@ from qinterp.ops._binary import Binary, floats, integers, real_sum, shapes
 from qinterp.ops._elementwise import Real
 from qinterp.ops._operator import Run
 from qinterp.ops._rescaled import AboveOne, RescaledSum, rescaled_sum
+from qinterp.ops._weighted_sum import WeightedSum, weighted_sum
 
 SUB = Binary("sub", {"activation": "none", "power_of_two_int16": False})
 SUB.infers(shapes)
@@ -41,6 +42,12 @@ def from_tflite(options: Any) -> Mapping[str, Any]:
 def rescaled(call: Call) -> Run:
     """Both inputs on a common scale, subtracted, rescaled to the output."""
     return rescaled_sum(call, -1)
+
+
+@SUB.recipe("weighted_sum", WeightedSum)
+def weighted(call: Call) -> Run:
+    """Both inputs times integer weights, subtracted, one rounding."""
+    return weighted_sum(call, -1)
 
 
 @SUB.recipe("real", Real, family="real")

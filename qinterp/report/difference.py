@@ -190,7 +190,7 @@ def _print_first(found: Diff, model: str) -> None:
         return
     here = first.created if first.created is not None and first.created.count else first.end_to_end
     assert here is not None
-    place = element(first, here.first_tensor, here.first)
+    place = first.element(here.first_tensor, here.first)
     text = f"{first.node.name} ({first.node.kind}), at {place} of sample {here.first_sample}"
     if len(first.unit) > 1:
         text += f", or before it: nothing was captured since {first.unit[0]}"
@@ -217,12 +217,6 @@ def _print_reasons(found: Diff) -> None:
     rest = [n.node.name for entries in list(by_reason.values())[_REASONS:] for n in entries]
     if rest:
         _paragraph("", f"and for other reasons in {', '.join(rest)}")
-
-
-def element(entry: NodeDiff, tensor: str | None, index: Sequence[int] | None) -> str:
-    """An element as ``qinterp explain`` takes it, by the node's name where that is enough."""
-    name = entry.node.name if tensor == entry.node.outputs[0] else tensor
-    return f"{name}[{','.join(map(str, index or ()))}]"
 
 
 def _histogram(found: Differences) -> str:

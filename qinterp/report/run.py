@@ -32,9 +32,10 @@ class RunReport:
         def tick(event: Event) -> None:
             self._clock.append(time.perf_counter())
 
+        codes = interpreter.input_codes(chosen.arrays)
         started = time.perf_counter()
         self.result = interpreter.run(
-            chosen.arrays, hooks=[tick], capture=Capture(), notes=tuple(notes)
+            codes, hooks=[tick], capture=Capture(), notes=tuple(notes)
         )
         self.seconds = np.diff([started, *self._clock])
 

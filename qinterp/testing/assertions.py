@@ -18,6 +18,8 @@ from qinterp.ir import Graph
 from qinterp.scheme import Scheme
 from qinterp.schemes_io import load_scheme
 
+_LISTED = 5
+
 
 def assert_matches(
     actual: Mapping[str, npt.ArrayLike] | npt.ArrayLike,
@@ -76,9 +78,15 @@ def _message(
 ) -> str:
     first = found.first
     assert first is not None
-    lines = ["", f"{found.graph.name or 'the model'} is not what {scheme.name} gives"]
-    lines += [f"  {violation}" for violation in found.violations(allowed)[:5]]
-    lines += _counts(found)
+    name = found.graph.name or "the model"
+    lines = [
+        "",
+        f"{name}: the given tensors (B) are not what {scheme.name} (A) gives, "
+        f"within {allowed.name}",
+    ]
+    if allowed.outputs is not None:
+        lines += [f"  {violation}" for violation in found.violations(allowed)[:_LISTED]]
+    lines += _counts(found, tensors)
     lines += ["", f"First diverging node: {first.node.name} ({first.node.kind})"]
     if len(first.unit) > 1:
         lines.append(
@@ -93,20 +101,26 @@ def _message(
     return "\n".join(lines)
 
 
-def _counts(found: Diff) -> list[str]:
-    """In the words of numpy.testing, for every given tensor that differs."""
+def _counts(found: Diff, tensors: Mapping[str, Any]) -> list[str]:
+    """In the words of numpy.testing: the first tensor that differs, and the model's outputs."""
+    differing = [n for n in found.nodes if n.end_to_end is not None and n.end_to_end.count]
+    shown = [n for n in differing if set(n.node.outputs) & set(found.graph.outputs)]
+    shown = differing[:1] + [n for n in shown if n is not differing[0]]
     lines = []
-    for entry in found.nodes:
+    for entry in shown:
         end = entry.end_to_end
-        if end is None or not end.count:
-            continue
+        assert end is not None
+        assert end.tensor is not None
         lines += [
             "",
             f"{entry.node.name}: Mismatched elements: {end.count} / {end.size} "
             f"({100 * end.share:.3g}%)",
             f"Max absolute difference: {end.max_lsb} {end.unit} ({end.max_error:.6g}) at "
-            f"{end.tensor}{list(end.where or ())}",
+            f"{entry.element(end.tensor, end.where)}, which is {tensors[end.tensor][end.where]} "
+            "in B",
         ]
+    if len(differing) > len(shown):
+        lines.append(f"{len(differing) - len(shown)} more of the given tensors differ")
     return lines
 
 

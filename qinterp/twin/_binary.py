@@ -15,6 +15,7 @@ from qinterp.twin._arithmetic import (
     factor,
     fitted,
     float_of,
+    rounded,
     run_stages,
 )
 from qinterp.twin._twin import Index, Twin, scale, zero_point
@@ -96,6 +97,25 @@ def rescaled_sum(t: Twin, index: Index, sign: int) -> int:
     t.say("accumulator", total)
     ratio = float_of(twice / (scale(out) * 2**left), int(t.params.precision[5:]))
     return below_one(t, t.params.output_stages, total, ratio, zero_point(out), bounds(t))
+
+
+def weighted_sum(t: Twin, index: Index, sign: int) -> int:
+    """``input1 + sign * input2`` by integer weights."""
+    out = t.call.output
+    digits = int(t.params.precision[5:])
+    ratios = [float_of(scale(t.call[n]) / scale(out), digits) for n in ("input1", "input2")]
+    shift = 0
+    while max(ratios) * 2**shift >= 2 ** (t.params.bits + 1):
+        shift -= 1
+    while max(ratios) * Fraction(2) ** shift < 2**t.params.bits:
+        shift += 1
+    first, second = (rounded(r * 2**shift, t.params.rounding) for r in ratios)
+    t.say("weights", first, text=f"and {second}, shift {shift}", prepared=True)
+    a, b = codes(t, index)
+    total = a * first + sign * b * second
+    t.say("accumulator", total)
+    by = Factor(Fraction(1, 2**shift), 1, -shift)
+    return run_stages(t, t.params.stages, total, by, zero_point(out), bounds(t))
 
 
 def _exponent(tensor: Tensor) -> int | None:

@@ -10,6 +10,7 @@ from qinterp.ops._sigmoid import sigmoid_table
 from qinterp.twin._arithmetic import fitted, float_of, rounded
 from qinterp.twin._twin import Twin, scale
 
+
 def argument(t: Twin, code: int, shifts: tuple[int, ...]) -> int:
     """The code in steps of 1/(24 * 512)."""
     multiplier, shift = t.shared("multiplier", lambda: _multiplier(t, shifts))
@@ -39,4 +40,5 @@ def interpolated(size: int, bits: int) -> int:
     """The table at ``size / 2**bits``, with 16 + ``bits`` fraction bits."""
     table = sigmoid_table()
     index, rest = divmod(size, 2**bits)
-    return table[index] * 2**bits + rest * (table[index + 1] - table[index])
+    value: int = table[index] * 2**bits + rest * (table[index + 1] - table[index])
+    return value

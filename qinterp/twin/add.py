@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from qinterp.twin._arithmetic import float_of, quantized
-from qinterp.twin._binary import integer, operands, reals, rescaled_sum
+from qinterp.twin._binary import integer, operands, reals, rescaled_sum, weighted_sum
 from qinterp.twin._twin import Index, Twin, twin
 from qinterp.twin.conv_2d import clamp_float
 
@@ -14,6 +14,12 @@ from qinterp.twin.conv_2d import clamp_float
 def rescaled(t: Twin, output: int, index: Index) -> int:
     """One sum of two rescaled inputs."""
     return rescaled_sum(t, index, 1)
+
+
+@twin("add", "weighted_sum")
+def weighted(t: Twin, output: int, index: Index) -> int:
+    """One weighted sum."""
+    return weighted_sum(t, index, 1)
 
 
 @twin("add", "real")

@@ -5,7 +5,15 @@ from __future__ import annotations
 from fractions import Fraction
 
 from qinterp.numerics.elementary import exp, log
-from qinterp.twin._arithmetic import Factor, factor, fitted, float_of, quantized, run_stages, storage
+from qinterp.twin._arithmetic import (
+    Factor,
+    factor,
+    fitted,
+    float_of,
+    quantized,
+    run_stages,
+    storage,
+)
 from qinterp.twin._fixed_point import exponential, logarithm, power
 from qinterp.twin._twin import Index, Twin, scale, twin
 from qinterp.twin._unary import call_library, f32

@@ -19,7 +19,7 @@ def codes(t: Twin, output: int, index: Index) -> int:
 def real(t: Twin, output: int, index: Index) -> int:
     """One code."""
     if t.call["input"].quantization is None:
-        return codes(t, output, index)
+        return fitted(-int(t.at("input", index)), t.call.output.int_type.bits, "wrap")
     return quantized(t, -t.code("input", index) * Fraction(scale(t.call["input"])))
 
 
