@@ -182,7 +182,19 @@ class Interpreter:
             raise UnsupportedOperatorError("; ".join(dict.fromkeys(missing)))
         return steps
 
-    def _prepare(
+    def _prepare(self, step: Step, *arguments: Any, check_shapes: bool = False) -> None:
+        """Prepare a node; what no operator foresaw is the model's fault, and is told with its node.
+
+        Operators check what they are given, but a damaged file finds more ways to be impossible
+        than anybody lists.
+        """
+        try:
+            self._prepare_unchecked(step, *arguments, check_shapes=check_shapes)
+        except (ArithmeticError, ValueError, LookupError, MemoryError) as error:
+            where = f"node {step.node.name!r} ({step.node.kind})"
+            raise ModelFormatError(f"{where} cannot be prepared: {error!r}") from error
+
+    def _prepare_unchecked(
         self,
         step: Step,
         specs: dict[str, Tensor],
@@ -323,7 +335,7 @@ class Interpreter:
         assert step.call is not None
         try:
             return step.run(operands, notes)
-        except (OverflowError, ArithmeticError) as error:
+        except (ArithmeticError, ValueError, MemoryError) as error:
             raise step.call.failed(error) from error
 
     def _update_state(

@@ -43,6 +43,8 @@ FACTS: dict[str, type] = {
     "power_of_two_scale": bool,
     "same_parameters": bool,
     "constant_weights": bool,
+    "symmetric_weights": bool,
+    "whole_bytes": bool,
     "scale_ratio": dict,
     "product_ratio": dict,
 }

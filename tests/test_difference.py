@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judging import session
 
 import qinterp
 from qinterp.difference import (
@@ -31,7 +32,6 @@ from qinterp.ir import Graph, Node, Quantization, Tensor
 from qinterp.report.difference import run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
 from qinterp.testing.tflite_writer import ModelWriter
-from tests.judging import session
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
 FLOAT_REQUANTIZATION = {
@@ -335,6 +335,27 @@ def convolution(scale: float = 0.0017, largest: int = 127) -> Graph:
 
 def noise() -> dict[str, Any]:
     return {"x": np.random.default_rng(3).integers(-128, 128, (1, 24, 24, 8), np.int8)}
+
+
+def test_xnnpack_rounds_once_in_float_where_the_reference_rounds_twice() -> None:
+    found = diff(model("digits_resnet"), images("digits_resnet", 3), REFERENCE, "xnnpack")
+    assert str(blame_of_first(found)).startswith(
+        "conv_2d_0: one float32 rounding (B) against two integer roundings (A): "
+    )
+
+
+def test_glow_cpu_has_a_short_multiplier_and_another_tie_rule() -> None:
+    glow = ("glow-interpreter", "glow-cpu")
+    blame = blame_of_first(diff(model("glow_resnet"), images("glow_resnet", 2), *glow))
+    assert str(blame).startswith(
+        "conv_2d_0: an 8 to 9-bit multiplier (B) against a float32 scale (A): "
+    )
+    # a power of two needs no multiplier, so only the ties are left
+    blame = blame_of_first(diff(convolution(2.0**-4, 3), noise(), *glow))
+    assert str(blame).startswith(
+        "conv_2d_0: ties toward positive (B) against ties to away (A): "
+    )
+    assert blame.causes.ties == blame.causes.looked_at > 10
 
 
 def test_exact_ties_are_counted() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from judging import session
 
 import qinterp
 from qinterp.identification import identify, matching_schemes
@@ -15,7 +16,6 @@ from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph
 from qinterp.schemes_io import load_scheme, scheme_names
-from tests.judging import session
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
 REFERENCE = "tflite-reference"

@@ -510,6 +510,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "power_of_two_scale": (True, False),
     "same_parameters": (False, True),
     "constant_weights": (True, False),
+    "symmetric_weights": (True, False),
+    "whole_bytes": (True, False),
     "scale_ratio": ({"least": 0.5, "most": 2.0}, {"least": 0.25, "most": 4.0}),
     "product_ratio": ({"least": 0.5, "most": 2.0}, {"least": 0.25, "most": 4.0}),
 }

@@ -181,24 +181,24 @@ static void plan_stages(const int64_t *program, int stages, int x_type, const qi
     default: LOOP(QI_AWAY_FROM_ZERO)                            \
     }
 
-/* x / 2^amount, 0 <= amount <= 62; comparisons are sign bits of differences, which every vectorizer understands. */
+/* x / 2^amount, 0 <= amount <= 62. Comparisons are signs of differences, 0 or -1, which every vectorizer understands. */
 TARGET static inline int64_t round_shift_lane(int64_t x, int64_t amount, const int rounding)
 {
-    const int64_t floor = x >> amount, odd = floor & 1, negative = (int64_t)((uint64_t)x >> 63);
+    const int64_t floor = x >> amount, odd = floor & 1, negative = x >> 63;
     const int64_t fraction = x - (int64_t)((uint64_t)floor << amount); /* in units of 2^-amount */
-    const int64_t half = (int64_t)(((uint64_t)1 << amount) >> 1) | (int64_t)((uint64_t)(amount - 1) >> 63);
-    const int64_t some = (int64_t)((uint64_t)-fraction >> 63);
-#define ABOVE_HALF(x) (int64_t)((uint64_t)(half - (x)) >> 63)
+    const int64_t half = (int64_t)(((uint64_t)1 << amount) >> 1) - ((amount - 1) >> 63);
+    const int64_t some = -fraction >> 63;
+#define ABOVE_HALF(x) ((half - (x)) >> 63)
     switch (rounding) {
-    case QI_TIES_TO_EVEN: return floor + ABOVE_HALF(fraction + odd);
-    case QI_TIES_TO_AWAY: return floor + ABOVE_HALF(fraction + 1 - negative);
-    case QI_TIES_TOWARD_POSITIVE: return floor + ABOVE_HALF(fraction + 1);
-    case QI_TIES_TOWARD_NEGATIVE: return floor + ABOVE_HALF(fraction);
-    case QI_TIES_TOWARD_ZERO: return floor + ABOVE_HALF(fraction + negative);
+    case QI_TIES_TO_EVEN: return floor - ABOVE_HALF(fraction + odd);
+    case QI_TIES_TO_AWAY: return floor - ABOVE_HALF(fraction + 1 + negative);
+    case QI_TIES_TOWARD_POSITIVE: return floor - ABOVE_HALF(fraction + 1);
+    case QI_TIES_TOWARD_NEGATIVE: return floor - ABOVE_HALF(fraction);
+    case QI_TIES_TOWARD_ZERO: return floor - ABOVE_HALF(fraction - negative);
     case QI_TOWARD_NEGATIVE: return floor;
-    case QI_TOWARD_ZERO: return floor + (some & negative);
-    case QI_TOWARD_POSITIVE: return floor + some;
-    default: return floor + (some & (1 - negative));
+    case QI_TOWARD_ZERO: return floor - (some & negative);
+    case QI_TOWARD_POSITIVE: return floor - some;
+    default: return floor - (some & ~negative);
     }
 #undef ABOVE_HALF
 }

@@ -30,6 +30,7 @@ GROUPS = {
 }
 """Fields of a policy that are exchanged together; the recipe goes with its parameters."""
 
+_SAID = 2  # differing fields of a record that are told with their values
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
 _OVERFLOWS = {"wrap": "wrapping", "saturate": "saturating", "error": "never overflowing"}
 
@@ -87,7 +88,7 @@ def record_phrase(a: Any, b: Any, name: str) -> str:
     if type(a) is not type(b) or not dataclasses.is_dataclass(a):
         what = f"{name} " if name else ""
         return against(f"{what}{value_in_words(b)}", value_in_words(a))
-    said = []
+    said, plain = [], []
     for field in dataclasses.fields(a):
         x, y = getattr(a, field.name), getattr(b, field.name)
         if x == y:
@@ -96,13 +97,18 @@ def record_phrase(a: Any, b: Any, name: str) -> str:
         if _is_stages(x) and _is_stages(y):
             said.append(f"{stages_phrase(x, y)} in {label}")
         else:
-            said.append(against(f"{label} {value_in_words(y)}", value_in_words(x)))
+            plain.append((label, against(f"{label} {value_in_words(y)}", value_in_words(x))))
+    # stages tell more than other parameters, which are only named when there are many
+    room = max(_SAID - len(said), 0)
+    said += [text for _, text in plain[:room]]
+    if plain[room:]:
+        said.append(f"another {' and '.join(label for label, _ in plain[room:])}")
     return ", ".join(said)
 
 
 def value_in_words(value: Any) -> str:
     """A field's value."""
-    if value is None:
+    if value is None or value == ():
         return "none"
     if _is_stages(value):
         return _list_name(value)

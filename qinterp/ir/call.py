@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -22,6 +23,44 @@ Shape = tuple[int, ...]
 
 class UnknownValue(Exception):  # noqa: N818  # a signal to the interpreter, never shown
     """An operand's value decides a shape, but is known only when the graph runs."""
+
+
+def broadcast_form(first: Shape, second: Shape) -> tuple[str, int]:
+    """How two shapes meet, and how many elements one inner loop over them goes through.
+
+    ``none``: they are the same. ``rows``: trailing dimensions are the same, and rows of them meet;
+    ``scalar``: one element meets a run of the other's; both with at most five alternations of
+    dimensions that are broadcast and that are not. ``general``: anything else
+    (tflite/kernels/internal/reference/process_broadcast_shapes.h).
+    """
+    rank = max(len(first), len(second))
+    a, b = ((1,) * (rank - len(shape)) + tuple(shape) for shape in (first, second))
+    if a == b:
+        return "none", math.prod(a)
+    differing = [i for i in range(rank) if a[i] != b[i]]
+    if b[differing[-1]] == 1:
+        a, b = b, a
+    rest = rank
+
+    def while_(condition: Callable[[int], bool]) -> int:
+        nonlocal rest
+        size = 1
+        while rest > 0 and condition(rest - 1):
+            rest -= 1
+            size *= max(a[rest], b[rest])
+        return size
+
+    def shared(i: int) -> bool:
+        return a[i] == b[i]
+
+    inner = while_(shared)
+    repeated = while_(lambda i: a[i] == 1)
+    while_(shared)
+    while_(lambda i: b[i] == 1)
+    while_(shared)
+    if rest:
+        return "general", 1
+    return ("rows", inner) if inner > 1 else ("scalar", repeated)
 
 
 class Call:
@@ -211,6 +250,11 @@ class Call:
             ),
         }
         facts |= self._ratios()
+        weights = self._weights()
+        if weights is not None and weights.quantization is not None:
+            facts["symmetric_weights"] = not weights.quantization.zero_point.any()
+            bits = weights.int_type.bits * (weights.shape[-1] if weights.shape else 1)
+            facts["whole_bytes"] = bits % 8 == 0
         facts |= {k: self.attributes[k] for k in ("groups", "keep_dims") if k in self.attributes}
         if "groups" in facts and self.has("filter") and first and first.shape:
             facts["groups"] = first.shape[-1] // max(self["filter"].shape[-1], 1)
@@ -255,8 +299,11 @@ class Call:
 
     def _broadcast(self) -> str:
         shapes = [t.shape for t in self.inputs[:2] if t]
-        if len(shapes) < 2 or shapes[0] == shapes[1]:
-            return "none"
-        if any(int(np.prod(s)) == 1 for s in shapes):
-            return "scalar"
-        return "general"
+        return broadcast_form(*shapes)[0] if len(shapes) == 2 else "none"
+
+    def _weights(self) -> Tensor | None:
+        """The operand with the weights, else the second one."""
+        for name in ("filter", "weights"):
+            if name in self._position:
+                return self.get(name)
+        return self.inputs[1] if len(self.inputs) > 1 else None

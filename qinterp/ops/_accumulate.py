@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.errors import SchemeError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Accumulator
@@ -16,6 +15,7 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.scales import ACTIVATIONS, EffectiveScale
 from qinterp.numerics.stages import Stage
 from qinterp.ops._operator import Notes
+from qinterp.ops._tails import tail_mask
 
 INTEGERS = ("int8", "uint8", "int16")
 WEIGHTS = ("int8", "uint8", "int4")
@@ -225,16 +225,8 @@ class Finish:
         return out
 
     def _finish_tail(self, acc: Array, out: Array, tail: Requantizer) -> None:
-        spec = self.call.policy.tail
-        where = np.zeros(acc.shape, bool)
-        if spec.along == "channel":
-            start = acc.shape[-1] // spec.block * spec.block
-            where[..., start:] = True
-        elif spec.along == "flat":
-            where.reshape(-1)[acc.size // spec.block * spec.block :] = True
-        else:
-            raise SchemeError(self.call.where("a tail along 'row' does not apply here"))
-        if where.any():
+        where = tail_mask(self.call, self.call.policy.tail, acc.shape)
+        if where is not None:
             other = tail(acc, np.empty(acc.shape, self.dtype))
             out[where] = other[where]
 

@@ -130,11 +130,26 @@ class Windows:
         """Taps in the image, (output height, output width)."""
         return np.multiply.outer(self.height.counts, self.width.counts)
 
+    def fold(self, combine: Callable[[Array, Array], Array], x: Array, start: Any) -> Array:
+        """``combine`` over the elements of each window, from ``start``: rows, then columns."""
+        n, h, _, c = x.shape
+        rows = np.full((self.width.size, n, h, c), start)
+        self.width.fold(combine, x.transpose(2, 0, 1, 3), rows)
+        out = np.full((self.height.size, n, self.width.size, c), start)
+        self.height.fold(combine, rows.transpose(2, 1, 0, 3), out)
+        return np.ascontiguousarray(out.transpose(1, 0, 2, 3))
+
     def sums(self, x: Array, zero_point: int, accumulator: Any) -> tuple[Array, bool]:
         """Sums of the codes less the zero point, and whether one overflowed."""
         n, _, _, c = x.shape
         if x.size == 0:
             return np.zeros((n, *self.size, c), np.int32), False
+        bits, group = accumulator[0], accumulator[6]
+        most = self.height.taps * self.width.taps << 8 * x.itemsize + 1
+        if group == 0 and most < 1 << min(bits, 32) - 1:  # no order of addition can overflow
+            total = self.fold(np.add, x, np.int32(0))
+            total -= (self.counts * zero_point).astype(np.int32)[:, :, None]
+            return total, False
         ones = np.ones((self.height.taps, self.width.taps, c), np.int8)
         return _kernels.depthwise_conv_2d(
             x, ones, None, zero_point, np.zeros(c, np.int64), self.strides, (1, 1), self.padding,

@@ -32,12 +32,33 @@ from qinterp.ops._accumulate import INTEGERS, activation_bounds
 from qinterp.ops._binary import one_type, pairwise
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
+from qinterp.ops._tails import with_tail
 
 BELOW_ONE: tuple[Stage, ...] = (MultiplyHigh("ties_toward_positive"), ShiftRight("ties_to_away"))
 AboveOne = Literal["refused", "sign"]
 
 _WRAP = OVERFLOW_CODE["wrap"]
 _BITS = {"int8": 8, "uint8": 8, "int16": 16}
+
+
+@dataclass(frozen=True)
+class RescaledTail:
+    """What the remainder of a vectorized loop does otherwise than its full blocks.
+
+    Attributes
+    ----------
+    block, along : see :class:`qinterp.scheme.Tail`.
+    input_stages, output_stages : the rescalings of its elements.
+    """
+
+    block: int
+    along: Literal["flat", "row"] = "row"
+    input_stages: tuple[Stage, ...] = BELOW_ONE
+    output_stages: tuple[Stage, ...] = (*BELOW_ONE, AddZeroPoint(), Clamp())
+
+    def __post_init__(self) -> None:
+        if self.block < 2:
+            raise ValueError(f"block must be at least 2, got {self.block}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,7 @@ class RescaledSum:
     above_one : what an output factor of one or more does in stages that do not shift left: it is
         refused, or the right shift by a negative amount gives 1, or -1 below zero, as on x86.
     aligned_stages : of an int16 input in the arithmetic for scales that are powers of two.
+    tail : the rescalings in the remainder of a vectorized loop; None: there is no such loop.
     """
 
     left_shift: int | None = None
@@ -60,6 +82,7 @@ class RescaledSum:
     output_stages: tuple[Stage, ...] = (*BELOW_ONE, AddZeroPoint(), Clamp())
     above_one: AboveOne = "refused"
     aligned_stages: tuple[Stage, ...] = (ShiftRight("ties_to_away"),)
+    tail: RescaledTail | None = None
 
     def shift_for(self, dtype: str) -> int:
         """The left shift for a storage type."""
@@ -75,13 +98,26 @@ def rescaled_sum(call: Call, sign: int) -> Run:
     exponents = power_of_two_exponents(call)
     if exponents is not None:
         return _aligned_sum(call, sign, exponents)
+    body = _general_sum(call, sign, params.input_stages, params.output_stages)
+    tail = params.tail
+    if tail is None:
+        return body
+    rest = _general_sum(call, sign, tail.input_stages, tail.output_stages)
+    return with_tail(call, body, rest, tail)
+
+
+def _general_sum(
+    call: Call, sign: int, input_stages: Sequence[Stage], output_stages: Sequence[Stage]
+) -> Run:
+    """The sum by one set of rescalings."""
+    params: RescaledSum = call.params
     left = params.shift_for(call.output.dtype)
-    first, second, twice = on_common_scale(call, left)
+    first, second, twice = on_common_scale(call, left, input_stages)
     scale_out, zero_point = call.per_tensor(call.output)
     dtype = call.output.numpy_dtype
     last = Rescaling(
         call,
-        params.output_stages,
+        output_stages,
         quotient(twice, 2.0**left * scale_out, params.precision),
         left + _BITS[call.output.dtype],
         above_one=params.above_one,
@@ -98,19 +134,20 @@ def rescaled_sum(call: Call, sign: int) -> Run:
 
 
 def on_common_scale(
-    call: Call, left: int
+    call: Call, left: int, input_stages: Sequence[Stage] | None = None
 ) -> tuple[Callable[[Array], Array], Callable[[Array], Array], float]:
     """What brings codes of each input to twice the larger scale, and that scale.
 
-    ``call.params`` has ``precision`` and ``input_stages``.
+    ``call.params`` has ``precision`` and ``input_stages``, which an argument may replace.
     """
     params = call.params
+    stages = params.input_stages if input_stages is None else input_stages
     inputs = [call.per_tensor(call[name]) for name in ("input1", "input2")]
     twice = 2.0 * max(scale for scale, _ in inputs)
     bits = left + _BITS[call["input1"].dtype]
     first, second = (
         shifted(
-            Rescaling(call, params.input_stages, quotient(scale, twice, params.precision), bits),
+            Rescaling(call, stages, quotient(scale, twice, params.precision), bits),
             zero_point,
             left,
         )

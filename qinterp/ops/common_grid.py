@@ -22,6 +22,9 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import DivideScale, Stage, uses
 from qinterp.ops import (
+    abs as absolute,
+)
+from qinterp.ops import (
     add,
     concatenation,
     equal,
@@ -31,9 +34,11 @@ from qinterp.ops import (
     less_equal,
     maximum,
     minimum,
+    neg,
     not_equal,
     quantize,
     relu,
+    rsqrt,
     select,
     sub,
 )
@@ -144,6 +149,12 @@ def _compared(call: Call, compare: Combine) -> Run:
     return run
 
 
+def _inverse_root(x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        result: Array = 1 / np.sqrt(x)
+    return result
+
+
 def _recipe(operator: Operator, combine: Combine, shape: Callable[[Call, Combine], Run]) -> None:
     operator.recipe("common_grid", CommonGrid)(lambda call: shape(call, combine))
 
@@ -155,6 +166,9 @@ for _operator, _function in (
     (minimum.MINIMUM, np.minimum),
     (quantize.QUANTIZE, np.asarray),
     (relu.RELU, np.asarray),
+    (absolute.ABS, np.abs),
+    (neg.NEG, np.negative),
+    (rsqrt.RSQRT, _inverse_root),
 ):
     _recipe(_operator, _function, _combined)
 

@@ -92,7 +92,7 @@ def by_reciprocal(call: Call) -> Run:
         steps = shift_right(scaled, over_unit + headroom - shift)
         return np.clip(wrap32(steps + zero_point), low, high).astype(dtype)
 
-    return _without_zeros(call, pairwise(call, evaluate))
+    return without_zeros(call, pairwise(call, evaluate))
 
 
 @DIV.recipe("real", Real, family="real")
@@ -113,7 +113,7 @@ def real(call: Call) -> Run:
 
         return quantize_real(call, a / b * float(ratio), exact, bounds)
 
-    return _without_zeros(call, pairwise(call, evaluate))
+    return without_zeros(call, pairwise(call, evaluate))
 
 
 @DIV.recipe("integers")
@@ -127,7 +127,7 @@ def plain(call: Call) -> Run:
             call.bad_input(f"divides {least} by -1, which does not fit")
         return run(values, notes)
 
-    return _without_zeros(call, checked)
+    return without_zeros(call, checked)
 
 
 @DIV.recipe("float32", floats=True)
@@ -136,7 +136,7 @@ def float32(call: Call) -> Run:
     return floats(call, np.divide)
 
 
-def _without_zeros(call: Call, run: Run) -> Run:
+def without_zeros(call: Call, run: Run) -> Run:
     """``run``, an InputError where a divisor is zero."""
     divisor = call["input2"]
     zero = divisor.zero_point if divisor.quantization else 0

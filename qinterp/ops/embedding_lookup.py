@@ -50,17 +50,34 @@ def lookup(call: Call) -> Run:
 
         return run
 
-    call.types(table=("int8", "int4"))
-    if table.dtype == "int4" and math.prod(table.shape[1:]) % 2:
-        call.unsupported(f"rows of {table.describe()} must fill whole bytes")
+    call.types(table=("int8", "uint8", "int4"))
     scales = row_scales(call)
+    where = flat_places(call)
 
     def dequantize(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         indices, codes = values
         check(indices)
-        return [codes[indices].astype(np.float32) * scales[indices]]
+        # the kernel reads the bytes of uint8 codes as int8
+        rows = codes.view(np.int8).reshape(-1)[where[indices]]
+        return [rows.astype(np.float32) * scales[indices]]
 
     return dequantize
+
+
+def flat_places(call: Call) -> Array:
+    """Where the elements of each row stand in the table, as the kernel finds them.
+
+    A row of int4 codes is read from the byte in which it starts: where an odd number of codes
+    makes it start with the high nibble, the kernel takes the low one too.
+    """
+    table = call["table"]
+    rows = table.shape[0]
+    columns = math.prod(table.shape[1:])
+    starts = np.arange(rows) * columns
+    if table.dtype == "int4":
+        starts = starts // 2 * 2
+    places: Array = (starts[:, None] + np.arange(columns)).reshape(table.shape)
+    return places
 
 
 def row_scales(call: Call) -> Array:

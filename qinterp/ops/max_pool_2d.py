@@ -62,15 +62,7 @@ def float32(call: Call) -> Run:
 def _greatest(
     call: Call, combine: Callable[[Array, Array], Array], least: Any
 ) -> Callable[[Array], Array]:
-    """Maxima along the width, then along the height."""
+    """Maxima of the windows."""
     windows = Windows.of(call)
-
-    def greatest(x: Array) -> Array:
-        n, h, _, c = x.shape
-        rows = np.full((windows.width.size, n, h, c), least, x.dtype)
-        windows.width.fold(combine, x.transpose(2, 0, 1, 3), rows)
-        out = np.full((windows.height.size, n, windows.width.size, c), least, x.dtype)
-        windows.height.fold(combine, rows.transpose(2, 1, 0, 3), out)
-        return np.ascontiguousarray(out.transpose(1, 0, 2, 3))
-
-    return greatest
+    start = call["input"].numpy_dtype.type(least)
+    return lambda x: windows.fold(combine, x, start)

@@ -21,6 +21,7 @@ from qinterp.numerics.real import round_real
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import AddZeroPoint, Clamp, DivideScale, Round, Stage
+from qinterp.ops._dequantized import Dequantized, dequantized
 from qinterp.ops._elementwise import Real, apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
 
@@ -60,7 +61,7 @@ def shapes(call: Call) -> list[Shape]:
     return [call["input"].shape]
 
 
-@QUANTIZE.recipe("from_float", FromFloat, floats=True)
+@QUANTIZE.recipe("from_float", FromFloat)
 def from_float(call: Call) -> Run:
     """``out = zo + round(x / so)``."""
     call.types(input=("float32",), output=CODES)
@@ -91,6 +92,17 @@ def from_float(call: Call) -> Run:
         return [out]
 
     return run
+
+
+# not ``floats=True``: it has codes for output, so that there is nothing to quantize after it
+QUANTIZE.float_recipe = "from_float"
+
+
+@QUANTIZE.recipe("dequantized", Dequantized, family="float")
+@dequantized
+def by_float(call: Call) -> Run:
+    """Codes as float32, and those as codes."""
+    return lambda values, notes: [values[0]]
 
 
 @QUANTIZE.recipe("requantize", family=ANY_FAMILY)

@@ -73,13 +73,19 @@ def fixed_point_weights(call: Call) -> Run:
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     params: FixedPointWeights = call.params
     rows, columns = _axes(call, partial(_fixed_axis, params.bits))
-    _check_last_read(call, rows, columns)
+    sizes = call["input"].shape[1:3]
+    if int(rows.lower.max()) >= sizes[0] or int(columns.lower.max()) >= sizes[1]:
+        call.unsupported(
+            f"the rounded step from {list(sizes)} to {list(call.output.shape[1:3])} leads past the "
+            "edge of the image, where the kernel reads whatever lies there"
+        )
     one = Rescale(np.ones(1), np.ones(1, np.int64), np.full(1, -2 * params.bits, np.int64))
     stages = Requantizer(params.stages, one)
     dtype = call.output.numpy_dtype
+    wide = np.int32 if dtype.itemsize == 1 and params.bits <= 11 else np.int64
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = _interpolate(values[0].astype(np.int64), rows, columns)
+        total = _interpolate_exactly(values[0].astype(wide), rows, columns)
         notes.add("accumulator", total)
         return [apply_stages(stages, total, dtype)]
 
@@ -97,15 +103,6 @@ def _fixed_axis(bits: int, call: Call, size: int, output_size: int) -> Axis:
     lower = np.maximum(place >> bits, 0)
     upper = np.minimum(-(-place >> bits), size - 1)
     return Axis(lower, upper, place - lower * one, one)
-
-
-def _check_last_read(call: Call, rows: Axis, columns: Axis) -> None:
-    """UnsupportedOperatorError where the kernel reads past the end of its input."""
-    _, h, w, _ = call["input"].shape
-    if int(rows.lower.max()) * w + int(columns.lower.max()) >= h * w:
-        call.unsupported(
-            f"the rounded step from {[h, w]} to {list(call.output.shape[1:3])} leads past the image"
-        )
 
 
 @RESIZE_BILINEAR.recipe("float_weights")
@@ -156,7 +153,7 @@ def real(call: Call) -> Run:
     finish = real_finish(call, Fraction(scale) / (rows.whole * columns.whole))
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = _interpolate(values[0].astype(np.int64) - zero_point, rows, columns)
+        total = _interpolate_exactly(values[0].astype(np.int64) - zero_point, rows, columns)
         notes.add("accumulator", total)
         return [finish(total)]
 
@@ -178,14 +175,11 @@ def _exact_axis(call: Call, size: int, output_size: int) -> Axis:
 
 def _interpolate(x: Array, rows: Axis, columns: Axis) -> Array:
     """The four products, in the kernels' order of factors and terms."""
-    n, h, w, c = x.shape
-    pixels = x.reshape(n, h * w, c)
     low_y, high_y = (rows.whole - rows.share)[:, None, None], rows.share[:, None, None]
     low_x, high_x = (columns.whole - columns.share)[:, None], columns.share[:, None]
 
     def pick(ys: Integers, xs: Integers) -> Array:
-        # a position past the end of a row is the beginning of the next one
-        return pixels[:, ys[:, None] * w + xs]
+        return x[:, ys[:, None], xs]
 
     with np.errstate(all="ignore"):
         total: Array = (
@@ -194,4 +188,13 @@ def _interpolate(x: Array, rows: Axis, columns: Axis) -> Array:
             + pick(rows.lower, columns.upper) * low_y * high_x
             + pick(rows.upper, columns.upper) * high_y * high_x
         )
+    return total
+
+
+def _interpolate_exactly(x: Array, rows: Axis, columns: Axis) -> Array:
+    """The same sum of integers, along one axis after the other."""
+    share = columns.share.astype(x.dtype)[:, None]
+    x = x[:, :, columns.lower] * (columns.whole - share) + x[:, :, columns.upper] * share
+    share = rows.share.astype(x.dtype)[:, None, None]
+    total: Array = x[:, rows.lower] * (rows.whole - share) + x[:, rows.upper] * share
     return total

@@ -149,9 +149,7 @@ def print_diff(
     for effect in found.outputs.values():
         _print_effect(effect)
     _print_inputs(found)
-    for entry in found.nodes:
-        if entry.reason:
-            _paragraph("", f"{entry.node.name}: {entry.status}, {entry.reason}")
+    _print_unknown(found)
     for remark in found.remarks:
         _paragraph("note", remark)
     if allowed is not None:
@@ -160,7 +158,7 @@ def print_diff(
 
 def _row(entry: NodeDiff) -> tuple[str, ...]:
     if entry.end_to_end is None and entry.created is None:
-        return (entry.node.name, "-", entry.status.removeprefix("not "), *[""] * 6)
+        return (entry.node.name, "-", *[""] * 7)
     end, created, passed = entry.end_to_end, entry.created, entry.propagated
     return (
         entry.node.name,
@@ -269,6 +267,17 @@ def _print_inputs(found: Diff) -> None:
                 f"the sides start from different inputs: {difference.count} of {difference.size} "
                 f"elements of {name!r} differ by up to {difference.max_lsb} {difference.unit}",
             )
+
+
+def _print_unknown(found: Diff) -> None:
+    """Which nodes could not be compared."""
+    unseen = [n.node.name for n in found.nodes if n.status == "not captured"]
+    if unseen:
+        names = f": {', '.join(unseen[:_BINS])}" + (" ..." if len(unseen) > _BINS else "")
+        _paragraph("note", f"{len(unseen)} nodes were not captured{names}")
+    for entry in found.nodes:
+        if entry.reason:
+            _paragraph("note", f"{entry.node.name}: {entry.status}: {entry.reason}")
 
 
 def _print_verdict(found: Diff, allowed: Tolerances) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from qinterp.ir import Tensor
 from qinterp.twin._arithmetic import bounds, effective, fitted, run_stages
+from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, zero_point
 
 Tap = tuple[int, int] | None
@@ -95,23 +96,9 @@ def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index
     )
     tail = t.policy.tail
     stages = t.policy.requantize
-    if tail is not None and _in_tail(tail, index, out.shape):
+    if tail is not None and in_tail(t, tail, index):
         stages = tail.requantize
     return run_stages(t, stages, acc, by, zero_point(out), bounds(t))
-
-
-def _in_tail(tail: Any, index: Index, shape: Sequence[int]) -> bool:
-    if tail.along == "channel":
-        start: int = shape[-1] // tail.block * tail.block
-        return index[-1] >= start
-    flat = size = 0
-    for i, n in zip(index, shape, strict=True):
-        flat = flat * n + i
-    size = 1
-    for n in shape:
-        size *= n
-    whole: int = size // tail.block * tail.block
-    return flat >= whole
 
 
 def window_taps(t: Twin, kernel: tuple[int, int], depth: int) -> Iterator[tuple[int, int, int]]:

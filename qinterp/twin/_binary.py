@@ -18,6 +18,7 @@ from qinterp.twin._arithmetic import (
     rounded,
     run_stages,
 )
+from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, zero_point
 
 
@@ -71,14 +72,16 @@ def below_one(
     return run_stages(t, stages, x, by, zero, limits)
 
 
-def on_common_scale(t: Twin, left: int, index: Index) -> tuple[int, int, Fraction]:
+def on_common_scale(
+    t: Twin, left: int, index: Index, stages: Sequence[Any] | None = None
+) -> tuple[int, int, Fraction]:
     """Both elements on twice the larger scale, with ``left`` more bits, and that scale."""
     twice = 2 * max(scale(t.call["input1"]), scale(t.call["input2"]))
     found = []
     for name, code in zip(("input1", "input2"), codes(t, index), strict=True):
         t.say(f"{name} - zero point, shifted", code << left, text=f"left by {left}")
         ratio = float_of(scale(t.call[name]) / twice, int(t.params.precision[5:]))
-        found.append(below_one(t, t.params.input_stages, code << left, ratio))
+        found.append(below_one(t, stages or t.params.input_stages, code << left, ratio))
     return found[0], found[1], twice
 
 
@@ -92,11 +95,13 @@ def rescaled_sum(t: Twin, index: Index, sign: int) -> int:
     left = t.params.left_shift
     if left is None:
         left = 15 if out.dtype == "int16" else 20
-    a, b, twice = on_common_scale(t, left, index)
+    tail = t.params.tail
+    stages = tail if tail is not None and in_tail(t, tail, index) else t.params
+    a, b, twice = on_common_scale(t, left, index, stages.input_stages)
     total = fitted(a + sign * b, 32, "wrap")
     t.say("accumulator", total)
     ratio = float_of(twice / (scale(out) * 2**left), int(t.params.precision[5:]))
-    return below_one(t, t.params.output_stages, total, ratio, zero_point(out), bounds(t))
+    return below_one(t, stages.output_stages, total, ratio, zero_point(out), bounds(t))
 
 
 def weighted_sum(t: Twin, index: Index, sign: int) -> int:

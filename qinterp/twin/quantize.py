@@ -51,6 +51,16 @@ def requantize(t: Twin, output: int, index: Index) -> int:
     return run_stages(t, t.policy.requantize, value, by, zero_point(out), storage(out))
 
 
+@twin("quantize", "dequantized")
+def by_float(t: Twin, output: int, index: Index) -> int:
+    """One code, by way of a float32."""
+    tensor, out = t.call["input"], t.call.output
+    value = float_of(float_of(Fraction(t.code("input", index)), 32) * scale(tensor), 32)
+    t.say("dequantized", float(value))
+    by = Factor(scale(out))
+    return run_stages(t, t.params.quantize, value, by, zero_point(out), storage(out))
+
+
 @twin("quantize", "real")
 def real(t: Twin, output: int, index: Index) -> int:
     """One float as a code."""

@@ -112,8 +112,7 @@ def _corners(
     y0, y1, up, down = find(h, oh, y)
     x0, x1, left, right = find(w, ow, x)
     corners = [(y0, x0, up, left), (y1, x0, down, left), (y0, x1, up, right), (y1, x1, down, right)]
-    # a column past the end of a row is the beginning of the next one
     return [
-        (t.at("input", (n, *divmod(row * w + column, w), c)), (vertical, horizontal))
+        (t.at("input", (n, row, column, c)), (vertical, horizontal))
         for row, column, vertical, horizontal in corners
     ]

@@ -29,4 +29,10 @@ def shapes(call: Call) -> list[Shape]:
     return [shape]
 
 
-from qinterp.ops.softmax import float32, gemmlowp, interpolated_tables, real  # noqa: E402, F401
+from qinterp.ops.softmax import (  # noqa: E402, F401
+    exponential_table,
+    float32,
+    gemmlowp,
+    interpolated_tables,
+    real,
+)

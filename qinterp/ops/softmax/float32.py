@@ -6,32 +6,24 @@ Source: tflite/kernels/internal/reference/softmax.h Softmax.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.libm import LIBRARIES, Library
 from qinterp.ops._operator import Notes, Run
+from qinterp.ops._tables import Libm, functions
 from qinterp.ops.softmax import SOFTMAX
 
 
-@dataclass(frozen=True)
-class Float32:
-    """The C library whose ``expf`` it is."""
-
-    library: Library = "glibc_2.28"
-
-
-@SOFTMAX.recipe("float32", Float32, floats=True)
+@SOFTMAX.recipe("float32", Libm, floats=True)
 def float32(call: Call) -> Run:
     """``exp((x - max) * beta) / sum``; the terms are added one after the other."""
     call.types(input=("float32",), output=("float32",))
     shape = call["input"].shape
     beta = np.float32(call.attributes["beta"])
-    exp = LIBRARIES[call.params.library]["exp"]
+    exp = functions(call.params)["exp"]
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if not values[0].size:

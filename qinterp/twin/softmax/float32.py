@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
-
-from qinterp.numerics.libm import LIBRARIES
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin
+from qinterp.twin._unary import call_library
 
 
 @twin("softmax", "float32")
@@ -25,11 +23,10 @@ def _row(t: Twin, where: Index) -> tuple[list[Fraction], Fraction]:
     depth = t.call["input"].shape[-1]
     x = [Fraction(t.at("input", (*where, i))) for i in range(depth)]
     beta, most = Fraction(t.call.attributes["beta"]), max(x)
-    exp = LIBRARIES[t.params.library]["exp"]
     terms = []
     total = Fraction(0)
     for value in x:
         scaled = float_of(float_of(value - most, 32) * beta, 32)
-        terms.append(Fraction(float(exp(np.array([float(scaled)], np.float32))[0])))
+        terms.append(Fraction(call_library(t, "exp", scaled)))
         total = float_of(total + terms[-1], 32)
     return terms, total
