@@ -559,7 +559,7 @@ cdef class Requantizer:
         else:
             left, total = np.maximum(shift, 0), 31 + right
             above = below = half + np.where(right > 0, half << right, 0)
-            if kind == DR:
+            if kind == DR and QINTERP_PLANTED_BUG != 9:
                 below = above - np.where(right > 0, 2 * half, 0)
         self.c.kind = QI_MULTIPLIER
         padded = -(-self.channels // 16) * 16
@@ -712,7 +712,7 @@ cdef class _Packed:
         flip, in_type = 0, w.dtype
         if conv.isa.bytes != NULL and conv.x_type != I16 and bytes_fit and not wide:
             self.kernel, operand, per_step = "bytes", np.int8, 4
-            conv.conversion, flip = (QI_FLIP_BYTES, 128) if conv.x_type == I8 else (QI_COPY_BYTES, 0)
+            conv.conversion, flip = (QI_FLIP_BYTES, 128 - (QINTERP_PLANTED_BUG == 11)) if conv.x_type == I8 else (QI_COPY_BYTES, 0)
         else:
             self.kernel, operand, per_step = "words", np.int16, 2
             conv.conversion = _words_of(conv.x_type)
@@ -816,9 +816,9 @@ cdef class _Packed:
         order = np.ravel_multi_index(tuple(taps.T), kernel).astype(np.int32)
         if len(order) != w.shape[1]:
             raise ValueError(f"{len(order)} taps for {w.shape[1]} weights")
-        if not np.array_equal(order, np.arange(len(order))):
+        if not np.array_equal(order, np.arange(len(order))) and QINTERP_PLANTED_BUG != 12:
             conv.order = <const int32_t *>_address(order)
-        w = w[:, order]
+        w = w if QINTERP_PLANTED_BUG == 12 else w[:, order]
         narrow = self.kernel == "narrow"
         conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
         conv.ordered_block = conv.isa.narrow_lanes if narrow else 16

@@ -45,8 +45,10 @@ FACTS: dict[str, type] = {
     "constant_weights": bool,
     "symmetric_weights": bool,
     "whole_bytes": bool,
+    "weight_dimension": int,
     "scale_ratio": dict,
     "product_ratio": dict,
+    "slope_ratio": dict,
 }
 """The closed list of facts that ``when`` may ask for; a list of values means any of them.
 

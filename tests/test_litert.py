@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SEED
-from judging import against_runtime, differences, session
+from judging import against_runtime, against_twin, differences, session
 
 import qinterp
 from qinterp.errors import UnsupportedOperatorError
@@ -16,6 +16,7 @@ from qinterp.importers._shipped import provenance, samples, shipped_models
 from qinterp.ops import OPERATORS
 from qinterp.runtimes import RUNTIMES
 from qinterp.testing.random_models import KINDS, random_model, small_chain
+from qinterp.testing.tflite_writer import ModelWriter
 
 # Its gates are Eigen's vectorized approximations of logistic and tanh.
 REFUSED = {("UNIDIRECTIONAL_SEQUENCE_LSTM", "float32")}
@@ -104,6 +105,38 @@ def test_what_is_refused_says_so(kind: str, dtype: str) -> None:
     case = random_model(kind, dtype, np.random.default_rng(SEED))
     with pytest.raises(UnsupportedOperatorError, match="node 'unidirectional_sequence_lstm_0'"):
         qinterp.Interpreter(qinterp.load(case.model))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", ["DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"])
+def test_zero_points_of_int8_weights_are_read_or_ignored_as_the_kernel_does(
+    kind: str, per_channel: bool
+) -> None:
+    rng = np.random.default_rng(SEED)
+    writer = ModelWriter()
+    dense = kind == "FULLY_CONNECTED"
+    shape = (2, 8) if dense else (1, 5, 5, 4)
+    x = writer.input("x", shape, "int8", scale=0.02, zero_point=3)
+    sizes = {"DEPTHWISE_CONV_2D": (1, 3, 3, 4), "TRANSPOSE_CONV": (4, 3, 3, 4)}
+    codes = rng.integers(-100, 100, sizes.get(kind, (4, 8))).astype(np.int8)
+    scale, zero_point = ([0.01] * 4, [5] * 4) if per_channel else (0.01, 5)
+    axis = 3 if kind == "DEPTHWISE_CONV_2D" else 0
+    w = writer.constant("w", codes, scale=scale, zero_point=zero_point, axis=axis)
+    bias = writer.constant("b", rng.integers(-1000, 1000, 4).astype(np.int32), scale=0.0002)
+    out = (2, 4) if dense else shape
+    y = writer.tensor("y", out, "int8", scale=0.05)
+    if kind == "TRANSPOSE_CONV":
+        size = writer.constant("size", np.array(out, np.int32))
+        operands, options = [size, w, x, bias], {"padding": "SAME", "stride_h": 1, "stride_w": 1}
+    else:
+        operands, options = [x, w, bias], {}
+        if not dense:
+            options = {"padding": "SAME", "stride_h": 1, "stride_w": 1, "depth_multiplier": 1}
+    writer.operator(kind, operands, [y], **options)
+    inputs = {"x": rng.integers(-128, 128, shape).astype(np.int8)}
+    model = writer.finish([y])
+    assert against_runtime(model, inputs, "tflite-reference", "litert-reference") == []
+    assert against_twin(model, inputs, "tflite-reference") == []
 
 
 def test_every_operator_has_random_cases() -> None:

@@ -8,6 +8,9 @@
 INLINE void gather_padding(uint8_t *to, ptrdiff_t n, int32_t value, const int conversion)
 {
     ptrdiff_t i;
+#if QINTERP_PLANTED_BUG == 10
+    value = 0;
+#endif
     if (conversion <= QI_FLIP_BYTES)
         memset(to, (uint8_t)(value ^ (conversion == QI_FLIP_BYTES ? 0x80 : 0)), (size_t)n);
     else

@@ -77,7 +77,7 @@ TARGET static void gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, con
     int r;
     (void)vectors; /* blocks of 16 channels */
     for (r = 0; r < count; r += 6) {
-        if (count - r == 1)
+        if (count - r == 1 + (QINTERP_PLANTED_BUG == 13))
             gemm_block(rows + r * row_bytes, row_bytes, weights, steps, bias, tile + r * tile_stride, tile_stride, 1);
         else
             gemm_block(rows + r * row_bytes, row_bytes, weights, steps, bias, tile + r * tile_stride, tile_stride, 6);
@@ -134,11 +134,11 @@ INLINE void depthwise_pixels(const uint8_t *const *taps, int count, int pixels, 
         for (; p + 4 <= pixels; p += 4)
             depthwise_block(taps + p * count, count, offset, channels, limit, weights, bias, tile + p * tile_stride,
                             tile_stride, 4, x_type, 1);
-        for (; p < pixels; p++)
+        for (; p < pixels - (QINTERP_PLANTED_BUG == 14); p++)
             depthwise_block(taps + p * count, count, offset, channels, limit, weights, bias, tile + p * tile_stride,
                             tile_stride, 1, x_type, 1);
     }
-    for (; p < pixels; p++)
+    for (; p < pixels - (QINTERP_PLANTED_BUG == 14); p++)
         depthwise_block(taps + p * count, count, offset, channels, limit, weights, bias, tile + p * tile_stride,
                         tile_stride, 1, x_type, 0);
 }

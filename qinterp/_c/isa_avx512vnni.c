@@ -76,7 +76,7 @@ INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *
 /* Rows in sixes or twelves, as many as registers hold; a last single one alone. */
 #define ROWS_OF_VECTORS(rows_at_once, vectors, bytes)                                                              \
     for (r = 0; r < count; r += rows_at_once) {                                                                    \
-        if (count - r == 1)                                                                                        \
+        if (count - r == 1 + (QINTERP_PLANTED_BUG == 13))                                                                                        \
             gemm_block(rows + r * row_bytes, row_bytes, weights, steps, bias, tile + r * tile_stride, tile_stride, \
                        1, vectors, bytes);                                                                         \
         else                                                                                                       \
@@ -152,7 +152,7 @@ INLINE void depthwise_pixels(const uint8_t *const *taps, int count, int pixels, 
     int p = 0;
     for (; p + 4 <= pixels; p += 4)
         depthwise_block(taps + p * count, count, offset, mask, weights, bias, tile + p * tile_stride, tile_stride, 4, x_type);
-    for (; p < pixels; p++)
+    for (; p < pixels - (QINTERP_PLANTED_BUG == 14); p++)
         depthwise_block(taps + p * count, count, offset, mask, weights, bias, tile + p * tile_stride, tile_stride, 1, x_type);
 }
 

@@ -138,13 +138,12 @@ static void plan_stages(const int64_t *program, int stages, int x_type, const qi
             break;
         case QI_MULTIPLY:
         case QI_MULTIPLY_HIGH:
-            plan->narrow = width + widest(p->multiplier, p->multiplier_stride, channels) <= 64 &&
-                           (program[0] == QI_MULTIPLY || program[1] < 64);
+            plan->narrow = width + widest(p->multiplier, p->multiplier_stride, channels) <= 64;
             width = (int)program[1];
             break;
         case QI_SHIFT_RIGHT:
             amount_range(program, p, channels, &least, &most);
-            plan->narrow = least >= 0 && most < 63;
+            plan->narrow = least >= 0 && most < 64;
             if (least < 0) width = 64;
             break;
         case QI_ADD_ZERO_POINT:
@@ -181,26 +180,24 @@ static void plan_stages(const int64_t *program, int stages, int x_type, const qi
     default: LOOP(QI_AWAY_FROM_ZERO)                            \
     }
 
-/* x / 2^amount, 0 <= amount <= 62. Comparisons are signs of differences, 0 or -1, which every vectorizer understands. */
+/* x / 2^amount, 0 <= amount <= 63, as qi_rounds_up has it, in operations that every vectorizer understands. */
 TARGET static inline int64_t round_shift_lane(int64_t x, int64_t amount, const int rounding)
 {
-    const int64_t floor = x >> amount, odd = floor & 1, negative = x >> 63;
-    const int64_t fraction = x - (int64_t)((uint64_t)floor << amount); /* in units of 2^-amount */
-    const int64_t half = (int64_t)(((uint64_t)1 << amount) >> 1) - ((amount - 1) >> 63);
-    const int64_t some = -fraction >> 63;
-#define ABOVE_HALF(x) ((half - (x)) >> 63)
+    const int64_t floor = x >> amount;
+    const uint64_t fraction = (uint64_t)x << (63 - amount) << 1, below_half = fraction << 1; /* in units of 2^-64 */
+    const uint64_t half = fraction >> 63, rest = (below_half | (0 - below_half)) >> 63;
+    const uint64_t negative = (uint64_t)x >> 63, odd = (uint64_t)floor & 1;
     switch (rounding) {
-    case QI_TIES_TO_EVEN: return floor - ABOVE_HALF(fraction + odd);
-    case QI_TIES_TO_AWAY: return floor - ABOVE_HALF(fraction + 1 + negative);
-    case QI_TIES_TOWARD_POSITIVE: return floor - ABOVE_HALF(fraction + 1);
-    case QI_TIES_TOWARD_NEGATIVE: return floor - ABOVE_HALF(fraction);
-    case QI_TIES_TOWARD_ZERO: return floor - ABOVE_HALF(fraction - negative);
+    case QI_TIES_TO_EVEN: return floor + (int64_t)(half & (rest | odd));
+    case QI_TIES_TO_AWAY: return floor + (int64_t)(half & (rest | (negative ^ 1)));
+    case QI_TIES_TOWARD_POSITIVE: return floor + (int64_t)half;
+    case QI_TIES_TOWARD_NEGATIVE: return floor + (int64_t)(half & rest);
+    case QI_TIES_TOWARD_ZERO: return floor + (int64_t)(half & (rest | negative));
     case QI_TOWARD_NEGATIVE: return floor;
-    case QI_TOWARD_ZERO: return floor - (some & negative);
-    case QI_TOWARD_POSITIVE: return floor - some;
-    default: return floor - (some & ~negative);
+    case QI_TOWARD_ZERO: return floor + (int64_t)((half | rest) & negative);
+    case QI_TOWARD_POSITIVE: return floor + (int64_t)(half | rest);
+    default: return floor + (int64_t)((half | rest) & (negative ^ 1));
     }
-#undef ABOVE_HALF
 }
 
 TARGET static int fit_lanes(int64_t *x, int n, int bits, int overflow)

@@ -237,9 +237,7 @@ class Blamer:
         for evidence in case.evidence:
             if name not in evidence.theirs:
                 continue
-            codes = dict(
-                zip(letters, (evidence.ours[name], evidence.theirs[name]), strict=True)
-            )
+            codes = dict(zip(letters, (evidence.ours[name], evidence.theirs[name]), strict=True))
             classify(self._truth, case.node, evidence.operands, codes, runners, case.causes)
 
     # ---- saying it ------------------------------------------------------------------------
@@ -258,12 +256,19 @@ class Blamer:
             return f"exactly what {_listed(case.schemes)} gives"
         if self._other is not None:
             return "no part of the two schemes alone explains it"
-        if created.max_lsb > _LARGEST_ROUNDING:
-            return (
-                "no known scheme or usual mistake gives this, and it is too much for a rounding: "
-                "look at this node's weights, zero points and layout"
-            )
-        return "no known scheme gives this rounding"
+        return self._unexplained(case.node, created)
+
+    def _unexplained(self, node: Node, created: Differences) -> str:
+        if created.unit == "ULP":
+            return "no known scheme gives these floats: another order, or another math library"
+        if created.max_lsb <= _LARGEST_ROUNDING:
+            return "no known scheme gives this rounding"
+        constant = any(self._graph.tensors[name].is_constant for name in node.inputs if name)
+        suspicious = "weights, zero points" if constant else "tables, zero points"
+        return (
+            "no known scheme or usual mistake gives this, and it is too much for a rounding: look "
+            f"at this node's {suspicious} and layout"
+        )
 
 
 def hybrid(own: Prepared, other: Prepared, groups: Sequence[str]) -> Prepared:

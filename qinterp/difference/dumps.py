@@ -287,8 +287,7 @@ def _match(
             dump.unmatched.append(raw.name)
             if len(fitting) > 1:
                 dump.remarks.append(
-                    f"{raw.name}: may be any of {_some(fitting)}; say which with "
-                    f"{raw.name}=TENSOR"
+                    f"{raw.name}: may be any of {_some(fitting)}; say which with {raw.name}=TENSOR"
                 )
     return [(raw, name, sure) for name, (raw, sure) in found.items()]
 
@@ -372,9 +371,7 @@ def _words(name: str) -> tuple[str, ...]:
 
 def _within(part: tuple[str, ...], whole: tuple[str, ...]) -> bool:
     n = len(part)
-    return 0 < n <= len(whole) and any(
-        whole[i : i + n] == part for i in range(len(whole) - n + 1)
-    )
+    return 0 < n <= len(whole) and any(whole[i : i + n] == part for i in range(len(whole) - n + 1))
 
 
 def _ends(whole: tuple[str, ...], part: tuple[str, ...]) -> bool:

@@ -18,9 +18,7 @@ from qinterp.ir.tensor import Array
 from qinterp.scheme import Scheme
 from qinterp.schemes_io import load_scheme, scheme_names
 
-Given = (
-    str | os.PathLike[str] | Scheme | Result | Mapping[str, Any] | Iterable[Mapping[str, Any]]
-)
+Given = str | os.PathLike[str] | Scheme | Result | Mapping[str, Any] | Iterable[Mapping[str, Any]]
 """What a caller may give as a side; an iterable of dicts has one for each sample."""
 
 RUNTIME = "runtime:"

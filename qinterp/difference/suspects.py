@@ -47,9 +47,7 @@ class Suspect:
     prepared: Prepared | None = None
 
 
-def find_suspect(
-    runner: NodeRunner, node: Node, values: Values, theirs: Values
-) -> Suspect | None:
+def find_suspect(runner: NodeRunner, node: Node, values: Values, theirs: Values) -> Suspect | None:
     """The first mistake that turns the runner's output into ``theirs``, None if none does.
 
     Parameters
@@ -168,9 +166,7 @@ def _data(graph: Graph, node: Node, values: Values) -> Iterator[tuple[str, Graph
             yield f"{name} {value} (B) against {node.attributes[name]} (A)", lone
 
 
-def _wrong_tensors(
-    node: Node, tensors: list[Tensor]
-) -> Iterator[tuple[dict[str, Tensor], str]]:
+def _wrong_tensors(node: Node, tensors: list[Tensor]) -> Iterator[tuple[dict[str, Tensor], str]]:
     for tensor in tensors:
         if tensor.data is not None:
             for axes in _swaps(tensor.shape):

@@ -95,7 +95,8 @@ def record_phrase(a: Any, b: Any, name: str) -> str:
             continue
         label = f"{name}.{field.name}" if name else field.name
         if _is_stages(x) and _is_stages(y):
-            said.append(f"{stages_phrase(x, y)} in {label}")
+            where = "" if label == "stages" else f" in its {label.replace('_', ' ')}"
+            said.append(stages_phrase(x, y) + where)
         else:
             plain.append((label, against(f"{label} {value_in_words(y)}", value_in_words(x))))
     # stages tell more than other parameters, which are only named when there are many

@@ -227,8 +227,9 @@ class _Reader:
         )
         if zero_point.size == 1:
             zero_point = np.broadcast_to(zero_point, scale.shape)
-        axis = int(table.QuantizedDimension()) if scale.size > 1 else None
-        return Quantization(scale, zero_point, axis)
+        dimension = int(table.QuantizedDimension())
+        axis = dimension if scale.size > 1 else None
+        return Quantization(scale, zero_point, axis, dimension)
 
     def _parameters(self, name: str) -> tuple[float, int] | None:
         """Scale and zero point of a tensor that stands for an intermediate of an operator."""

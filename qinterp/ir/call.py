@@ -252,6 +252,7 @@ class Call:
         facts |= self._ratios()
         weights = self._weights()
         if weights is not None and weights.quantization is not None:
+            facts["weight_dimension"] = weights.quantization.dimension
             facts["symmetric_weights"] = not weights.quantization.zero_point.any()
             bits = weights.int_type.bits * (weights.shape[-1] if weights.shape else 1)
             facts["whole_bytes"] = bits % 8 == 0
@@ -286,6 +287,9 @@ class Call:
             found = {"scale_ratio": [s / output.scale[0] for s in scales]}
             if len(scales) == 2:
                 found["product_ratio"] = [scales[0][0] * scales[1] / output.scale[0]]
+            if "alpha" in self.attributes:
+                alpha = np.float32(self.attributes["alpha"])
+                found["slope_ratio"] = [scales[0] / output.scale[0] * alpha]
         return {
             name: {"least": float(np.min(r)), "most": float(np.max(r))}
             for name, ratios in found.items()

@@ -37,11 +37,13 @@ class Quantization:
     scale : float32 array, shape (1,) per tensor or (C,) per channel, finite and positive.
     zero_point : int64 array of the same shape.
     axis : the dimension that has C entries, None per tensor.
+    dimension : what the file says of the axis even where there is one scale; some backends look.
     """
 
     scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     axis: int | None = None
+    dimension: int = 0
 
     @property
     def per_channel(self) -> bool:

@@ -67,6 +67,7 @@ class Accumulator:
         as code, or with code 0.
     bias : added last, or there from the start.
     group : products that are summed apart first.
+    weight_zero_point : some kernels ignore it, whatever the model says.
     """
 
     bits: int = 32
@@ -77,6 +78,7 @@ class Accumulator:
     padding: Literal["skip", "zero_point", "zero"] = "skip"
     bias: Literal["last", "first"] = "last"
     group: Group | None = None
+    weight_zero_point: Literal["used", "ignored"] = "used"
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 64:

@@ -158,10 +158,8 @@ def tanhf(x: Floats) -> Floats:
     size = np.abs(x)
     two = _f(2)
     with np.errstate(all="ignore"):
-        large = _f(1) - two / (expm1f(two * size) + two)
-        t = expm1f(-two * size)
-        small = -t / (t + two)
-        y = np.where(size >= 1, large, small)
+        t = expm1f(np.where(size >= 1, two, -two) * size)
+        y = np.where(size >= 1, _f(1) - two / (t + two), -t / (t + two))
         y = np.where(size >= 22, _f(1), y)
         y = np.where(_bits(size) < 0x24000000, size, y)
         return np.where(np.isnan(x), x, np.copysign(y, x)).astype(np.float32)

@@ -76,9 +76,11 @@ class Multiplier:
     Attributes
     ----------
     form : an integer mantissa with a shift; a short one between a shift of the accumulator and a
-        shift of the product; or nothing (float and exact pipelines).
+        shift of the product; the scale in fixed point, without a shift; or nothing (float and
+        exact pipelines).
     bits : magnitude bits of the mantissa: 31 gives 2**30 .. 2**31 - 1. With pre_post_shift 8 gives
-        255 .. 512 as far as the shifts reach, and powers of two give 1.
+        255 .. 512 as far as the shifts reach, and powers of two give 1. With fixed_point the
+        fraction bits.
     rounding : of the mantissa.
     reduce_to : bits of a second, shorter mantissa rounded from the first by ties toward positive
         (16-bit activations with a 64-bit accumulator: 15).
@@ -88,7 +90,7 @@ class Multiplier:
         shift of the accumulator goes up to half of it.
     """
 
-    form: Literal["mantissa_shift", "pre_post_shift", "none"] = "mantissa_shift"
+    form: Literal["mantissa_shift", "pre_post_shift", "fixed_point", "none"] = "mantissa_shift"
     bits: int = 31
     rounding: Rounding = "ties_to_away"
     reduce_to: int | None = None
@@ -109,6 +111,8 @@ class Multiplier:
         exact = Fraction(scale)
         if exact == 0:
             return 0, 0
+        if self.form == "fixed_point":
+            return round_fraction(exact * 2**self.bits, self.rounding), 0
         shift = _exponent(exact)
         mantissa = round_fraction(exact * Fraction(2) ** (self.bits - shift), self.rounding)
         if abs(mantissa) == 1 << self.bits and self.renormalize:

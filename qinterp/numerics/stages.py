@@ -298,6 +298,11 @@ NAMED_STAGES: dict[str, tuple[Stage, ...]] = {
         ToFloat("float32"), Scale("float32"), ClampFloat(low=False), Round("ties_to_even"),
         Saturate(16), AddZeroPoint(16, "saturate"), Clamp(),
     ),
+    # the same with AVX-512: the zero point is added in 32 bits, which wrap
+    "float32_ties_to_even_avx512": (
+        ToFloat("float32"), Scale("float32"), ClampFloat(low=False), Round("ties_to_even"),
+        AddZeroPoint(), Clamp(),
+    ),
     "exact_ties_to_even": (ScaleExact("ties_to_even"), AddZeroPoint(64, "saturate"), Clamp()),
 }  # fmt: skip
 

@@ -141,6 +141,8 @@ def check_bias_shape(call: Call, bias: Tensor, channels: int) -> None:
 def weight_zero_points(call: Call, weights: Tensor, channels: int) -> npt.NDArray[np.int64]:
     """The weights' zero points, one a channel."""
     zero_point = call.quantization(weights).zero_point
+    if call.policy.accumulator.weight_zero_point == "ignored":
+        return np.zeros(channels, np.int64)
     call.check(
         zero_point.size in (1, channels),
         f"{weights.describe()} has {zero_point.size} zero points for {channels} channels",

@@ -217,7 +217,7 @@ class Operator:
                 call.where(f"scheme {scheme.name!r} has no {self.kind} here: {policy.lacks}")
             )
         choice = policy.recipe
-        first = call.inputs[0] if call.inputs else None
+        first = call.subject
         if choice is None and self.float_recipe and first is not None and first.is_float:
             choice = RecipeChoice(self.float_recipe)
         choice = choice or RECIPES.standard(self.kind, policy.recipes)

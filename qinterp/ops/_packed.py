@@ -25,6 +25,7 @@ _FUSED = {
     NAMED_STAGES["double_rounding_toward_positive"]: _kernels.Fused.DU,
     NAMED_STAGES["single_rounding"]: _kernels.Fused.SR,
     NAMED_STAGES["float32_ties_to_even"]: _kernels.Fused.FLOAT32,
+    NAMED_STAGES["float32_ties_to_even_avx512"]: _kernels.Fused.FLOAT32,
     NAMED_STAGES["float64_ties_to_away"]: _kernels.Fused.FLOAT64,
 }
 _WRAP = OVERFLOW_CODE["wrap"]
@@ -157,7 +158,7 @@ def _fuse(finish: Finish, packed: Any) -> Any:
     rescale = finish.body.rescale
     channels = len(packed.low)
     by_float = kind in (_kernels.Fused.FLOAT32, _kernels.Fused.FLOAT64)
-    if kind == _kernels.Fused.FLOAT64:
+    if by_float and finish.body.stages != NAMED_STAGES["float32_ties_to_even"]:
         # the fused form saturates where the stage list gives x86's indefinite integer
         largest = np.maximum(-packed.low, packed.high) * np.abs(rescale.scale)
         if largest.max(initial=0.0) >= 2.0**31 - 1:

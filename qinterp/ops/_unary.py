@@ -51,7 +51,13 @@ def unary(
 def pointwise(call: Call, function: Callable[[Array], Array]) -> Run:
     """A run that looks up what ``function`` gives for every code of the input, as int64."""
     zero_point = call.per_tensor(call["input"])[1]
-    look_up = lookup(call, function(codes_of(call["input"].dtype)))
+    dtype = call.output.numpy_dtype
+    try:
+        look_up = lookup(call, function(codes_of(call["input"].dtype)))
+    except OverflowError:  # of codes that perhaps do not occur
+
+        def look_up(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+            return [np.asarray(function(values[0].astype(np.int64)), dtype)]
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if "accumulator" in notes.wanted:

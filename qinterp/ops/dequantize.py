@@ -7,7 +7,8 @@ integer_ops/dequantize.h.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._tails import with_tail
 
 DEQUANTIZE = Operator("dequantize", ("input",))
 
@@ -54,3 +56,35 @@ def dequantize(call: Call) -> Run:
         return [np.asarray(real)]
 
     return run
+
+
+@dataclass(frozen=True)
+class ScaledThenShifted:
+    """The code scaled first, then the scaled zero point subtracted, each in float32.
+
+    Attributes
+    ----------
+    block, along : elements that do not fill a block are dequantized as the recipe ``dequantize``
+        does it.
+    """
+
+    block: int = 8
+    along: Literal["flat"] = "flat"
+
+    def __post_init__(self) -> None:
+        if self.block < 2:
+            raise ValueError(f"block must be at least 2, got {self.block}")
+
+
+@DEQUANTIZE.recipe("scaled_then_shifted", ScaledThenShifted)
+def scaled_then_shifted(call: Call) -> Run:
+    """``out = s * x - s * z`` (tflite/kernels/internal/optimized/optimized_ops.h Dequantize)."""
+    call.types(input=("int8", "uint8", "int16"), output=("float32",))
+    params: ScaledThenShifted = call.params
+    scale, zero_point = call.per_tensor(call["input"])
+    shift = np.float32(-zero_point * scale)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [np.asarray(values[0].astype(np.float32) * np.float32(scale) + shift)]
+
+    return with_tail(call, run, dequantize(call), params)

@@ -58,17 +58,15 @@ def fused_from_float(call: Call) -> Run:
     return run
 
 
-def multiply_add(
-    x: npt.NDArray[np.float32], factor: np.float32, term: np.float32
-) -> npt.NDArray[np.float32]:
-    """``x * factor + term``, rounded once to float32.
+def multiply_add(x: Any, factor: Any, term: Any) -> npt.NDArray[np.float32]:
+    """``x * factor + term`` of float32 values, rounded once to float32.
 
     Products of two float32 are exact in float64. Their sum is rounded to odd there, from where the
     second rounding gives what one would (S. Boldo, G. Melquiond, "Emulation of FMA and correctly
     rounded sums: proved algorithms using rounding to odd", 2008).
     """
-    product = x.astype(np.float64) * float(factor)
-    addend = float(term)
+    product = np.asarray(x, np.float64) * np.asarray(factor, np.float64)
+    addend = np.asarray(term, np.float64)
     total = product + addend
     rest = total - product
     error = (product - (total - rest)) + (addend - rest)

@@ -7,7 +7,8 @@ leaky_relu.h.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -31,20 +32,34 @@ def _read(options: Any) -> Mapping[str, Any]:
 LEAKY_RELU = unary("leaky_relu", "LEAKY_RELU", "LeakyReluOptions", {"alpha": 0.0}, _read)
 
 
-@LEAKY_RELU.recipe("rescaled", family=ANY_FAMILY)
+@dataclass(frozen=True)
+class Slopes:
+    """Each side by a factor of its own.
+
+    Attributes
+    ----------
+    sign : a negative alpha is applied to the rounded magnitude, or is part of the factor.
+    """
+
+    sign: Literal["last", "in_factor"] = "last"
+
+
+@LEAKY_RELU.recipe("rescaled", Slopes, family=ANY_FAMILY)
 def rescaled(call: Call) -> Run:
-    """Each side requantized by a factor of its own; the sign of alpha is applied last."""
+    """Each side requantized by a factor of its own."""
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     zero_point = call.per_tensor(call["input"])[1]
     out_zero_point = call.per_tensor(call.output)[1]
     alpha = call.attributes["alpha"]
-    identity, slope = requantizer(call), requantizer(call, abs(alpha))
+    params: Slopes = call.params
+    mirrors = alpha < 0 and params.sign == "last"
+    identity, slope = requantizer(call), requantizer(call, abs(alpha) if mirrors else alpha)
     mirrored = Requantizer(slope.stages, slope.rescale, bounds=_INT32)
     low, high = activation_bounds(call)
 
     def function(code: Array) -> Array:
         x = code - zero_point
-        if alpha >= 0:
+        if not mirrors:
             below = apply_stages(slope, x)
         else:
             below = out_zero_point - apply_stages(mirrored, x)

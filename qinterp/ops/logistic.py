@@ -16,9 +16,10 @@ from qinterp.ir.tensor import Array
 from qinterp.numerics import elementary
 from qinterp.numerics.libm import Function
 from qinterp.ops._elementwise import Real
+from qinterp.ops._fixed_point_16 import logistic_table
 from qinterp.ops._operator import Notes, Run
-from qinterp.ops._sigmoid import argument, check_grids, look_up
-from qinterp.ops._tables import FloatTable, Libm, float_table, functions
+from qinterp.ops._sigmoid import argument, check_grids, look_up, power_of_two
+from qinterp.ops._tables import FloatTable, Libm, codes_of, float_table, functions, lookup
 from qinterp.ops._unary import pointwise, real_table, unary
 
 LOGISTIC = unary("logistic", "LOGISTIC")
@@ -51,19 +52,32 @@ def sigmoid_table(call: Call) -> Run:
     return pointwise(call, function)
 
 
+@LOGISTIC.recipe("gemmlowp")
+def gemmlowp(call: Call) -> Run:
+    """gemmlowp's fixed point for a scale of 2**-12, the table for any other."""
+    exponent = power_of_two(call.per_tensor(call["input"])[0])
+    if exponent is None or exponent + 12 not in (0,):
+        return sigmoid_table(call)
+    call.types(input=("int16",), output=("int16",))
+    check_grids(call)
+    code = np.clip(codes_of("int16") << (exponent + 12), -32768, 32767)
+    return lookup(call, logistic_table(3)[code + 32768])
+
+
 @LOGISTIC.recipe("float32", Libm, floats=True)
 def float32(call: Call) -> Run:
     """In three pieces: exp(x) below -9, 1 from where float32 has no more digits."""
     call.types(input=("float32",), output=("float32",))
     library = functions(call.params)
+    one = np.float32(1)
     upper, lower = np.float32(16.619047164916992188), np.float32(-9)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x = values[0]
         with np.errstate(all="ignore"):
-            middle = _plain(x, library)
-            low = np.where(x < lower, library["exp"](x), middle)
-            return [np.where(x > upper, np.float32(1), low)]
+            below = x < lower
+            e = library["exp"](np.where(below, x, -x))
+            return [np.where(x > upper, one, np.where(below, e, one / (one + e)))]
 
     return run
 

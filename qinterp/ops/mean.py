@@ -20,7 +20,8 @@ from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import round_fraction
 from qinterp.numerics.stages import NAMED_STAGES, Stage
 from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
-from qinterp.ops._elementwise import Real, real_finish
+from qinterp.ops._elementwise import Real, apply_stages, real_finish
+from qinterp.ops._float_sums import FloatZeroPoint, float_zero_point
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._reduce import (
     PLAIN_INTEGERS,
@@ -31,6 +32,8 @@ from qinterp.ops._reduce import (
     reduced_count,
     reduction,
 )
+from qinterp.ops._tails import with_tail
+from qinterp.scheme import Tail
 
 MEAN = reduction("mean", "MEAN")
 
@@ -89,6 +92,64 @@ def divided_multiplier(call: Call) -> Run:
         return [stages(acc, np.empty(acc.shape, dtype)).reshape(shape)]
 
     return run
+
+
+@dataclass(frozen=True)
+class FloatBiasMean:
+    """The sum of raw codes rescaled; the zero points are one integer, rounded in float32.
+
+    Attributes
+    ----------
+    stages : from the sum to the output code; their zero point is that integer.
+    tail : the remainder of a vectorized loop; None: there is no such loop.
+    """
+
+    stages: tuple[Stage, ...] = NAMED_STAGES["double_rounding_toward_positive"]
+    tail: Tail | None = Tail(16, "channel", NAMED_STAGES["gemmlowp"])
+
+
+@MEAN.recipe("float_bias_mean", FloatBiasMean)
+def float_bias_mean(call: Call) -> Run:
+    """``out = r(sum(x)) + bias`` over height and width (optimized/integer_ops/mean.h Mean)."""
+    call.types(input=("int8", "uint8"), output=(call["input"].dtype,))
+    count = reduced_count(call)
+    if count == 0:
+        return constant(call, 0)
+    params: FloatBiasMean = call.params
+    scale, x_zero_point = (np.float32(v) for v in call.per_tensor(call["input"]))
+    unit, zero_point = call.per_tensor(call.output)
+    moved = x_zero_point * scale / np.float32(unit)
+    moved += np.copysign(np.float32(0.5), moved if moved > 0 else np.float32(-1))
+    factor = scale / (np.float32(count) * np.float32(unit))
+    rescale = Rescale.of_factor(float(factor), call.policy.multiplier)
+    total = integer_sum(call, 0, call.policy.accumulator.codes)
+    shape, dtype = call.output.shape, call.output.numpy_dtype
+
+    def by(stages: Sequence[Stage]) -> Run:
+        to_code = Requantizer(
+            stages,
+            rescale,
+            zero_point=zero_point - int(moved),
+            bounds=activation_bounds(call),
+        )
+
+        def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+            acc = accumulated(call, total(values[0]), notes).reshape(shape)
+            return [apply_stages(to_code, acc, dtype)]
+
+        return run
+
+    tail = params.tail
+    body = by(params.stages)
+    return body if tail is None else with_tail(call, body, by(tail.requantize), tail)
+
+
+@MEAN.recipe("float_zero_point", FloatZeroPoint)
+def by_float_zero_point(call: Call) -> Run:
+    """The sum of codes times a float32 factor, plus a float32 zero point, rounded."""
+    if call["input"].dtype in PLAIN_INTEGERS:
+        return _truncated_mean(call)
+    return float_zero_point(call, mean=True)
 
 
 @MEAN.recipe("real", Real, family="real")

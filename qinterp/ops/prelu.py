@@ -16,8 +16,8 @@ from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import INTEGERS
 from qinterp.ops._elementwise import apply_stages, broadcast_shape
-from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
-from qinterp.ops._unary import requantizer
+from qinterp.ops._operator import ANY_FAMILY, NO_NOTES, Notes, Operator, Run
+from qinterp.ops._unary import pointwise, requantizer
 
 PRELU = Operator("prelu", ("input", "alpha"))
 
@@ -50,12 +50,16 @@ def rescaled(call: Call) -> Run:
     alpha_scale, alpha_zero_point = call.per_tensor(call["alpha"])
     identity, slope = requantizer(call), requantizer(call, alpha_scale)
 
+    dtype = call.output.numpy_dtype
+    rescale = pointwise(call, lambda code: apply_stages(identity, code - zero_point))
+
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        x = values[0].astype(np.int64) - zero_point
-        below = x * (values[1].astype(np.int64) - alpha_zero_point)
-        notes.add("accumulator", np.where(x >= 0, x, below))
-        out = np.where(x >= 0, apply_stages(identity, x), apply_stages(slope, below))
-        return [out.astype(call.output.numpy_dtype)]
+        x = values[0].astype(np.int32) - zero_point
+        below = x * (values[1].astype(np.int32) - alpha_zero_point)
+        if "accumulator" in notes.wanted:
+            notes.add("accumulator", np.where(x >= 0, x, below))
+        above = rescale(values, NO_NOTES)[0]
+        return [np.where(x >= 0, above, apply_stages(slope, below, dtype))]
 
     return run
 

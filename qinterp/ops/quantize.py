@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,10 +24,31 @@ from qinterp.numerics.stages import AddZeroPoint, Clamp, DivideScale, Round, Sta
 from qinterp.ops._dequantized import Dequantized, dequantized
 from qinterp.ops._elementwise import Real, apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._tails import with_tail
+from qinterp.ops._unary import pointwise
 
 QUANTIZE = Operator("quantize", ("input",))
 
 CODES = ("int8", "uint8", "int16", "int4")
+
+@dataclass(frozen=True)
+class FloatTail:
+    """The remainder of a vectorized loop.
+
+    Attributes
+    ----------
+    block, along : see :class:`qinterp.scheme.Tail`.
+    stages : from the float to the code; their scale is the output's.
+    """
+
+    block: int
+    stages: tuple[Stage, ...]
+    along: Literal["flat"] = "flat"
+
+    def __post_init__(self) -> None:
+        if self.block < 2:
+            raise ValueError(f"block must be at least 2, got {self.block}")
+
 
 @dataclass(frozen=True)
 class FromFloat:
@@ -37,6 +58,7 @@ class FromFloat:
     ----------
     stages : from the float to the code; their scale is the output's.
     inverse : their scale is one over the output's, rounded to float32.
+    tail : the stages in the remainder of a vectorized loop; None: there is no such loop.
     """
 
     stages: tuple[Stage, ...] = (
@@ -46,6 +68,7 @@ class FromFloat:
         Clamp(),
     )
     inverse: bool = False
+    tail: FloatTail | None = None
 
 
 @QUANTIZE.reads_tflite("QUANTIZE", "QuantizeOptions")
@@ -66,13 +89,20 @@ def from_float(call: Call) -> Run:
     """``out = zo + round(x / so)``."""
     call.types(input=("float32",), output=CODES)
     params: FromFloat = call.params
+    body = _by_stages(call, params.stages, params.inverse)
+    if params.tail is None:
+        return body
+    return with_tail(call, body, _by_stages(call, params.tail.stages, False), params.tail)
+
+
+def _by_stages(call: Call, stages: Sequence[Stage], inverse: bool) -> Run:
     kind, dtype = call.output.int_type, call.output.numpy_dtype
     q = call.quantization(call.output)
-    scales = np.float32(1) / q.scale if params.inverse else q.scale
+    scales = np.float32(1) / q.scale if inverse else q.scale
     none = np.zeros(1, np.int64)
     channels = [
         Requantizer(
-            params.stages,
+            stages,
             Rescale(np.array([float(scale)]), none, none),
             zero_point=int(zero_point),
             bounds=(kind.min, kind.max),
@@ -120,20 +150,26 @@ def requantize(call: Call) -> Run:
         scale, 1.0, out_scale, policy.effective_scale, policy.multiplier
     )
     limits = call.output.int_type
-    to_code = Requantizer(
-        policy.requantize, rescale, zero_point=out_zero_point, bounds=(limits.min, limits.max)
-    )
     dtype = call.output.numpy_dtype
     wrap = OVERFLOW_CODE["wrap"]
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        x = values[0].astype(np.int64) - zero_point
-        if kind == "int32":
-            x = _kernels.fit(x, 32, wrap)
-        notes.add("accumulator", x)
-        return [apply_stages(to_code, x, dtype)]
+    def by(stages: Sequence[Stage]) -> Run:
+        to_code = Requantizer(
+            stages, rescale, zero_point=out_zero_point, bounds=(limits.min, limits.max)
+        )
 
-    return run
+        if kind != "int32":
+            return pointwise(call, lambda code: apply_stages(to_code, code - zero_point))
+
+        def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+            x = _kernels.fit(values[0].astype(np.int64) - zero_point, 32, wrap)
+            notes.add("accumulator", x)
+            return [apply_stages(to_code, x, dtype)]
+
+        return run
+
+    body = by(policy.requantize)
+    return with_tail(call, body, by(policy.tail.requantize), policy.tail) if policy.tail else body
 
 
 @QUANTIZE.recipe("real", Real)

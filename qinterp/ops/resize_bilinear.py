@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -60,10 +60,12 @@ class FixedPointWeights:
     Attributes
     ----------
     bits : fraction bits of a share; the product of two has twice as many.
+    places : from a step in fixed point, or in float32, of which the shares are rounded to even.
     stages : from the sum of products, of which twice ``bits`` stand after the binary point.
     """
 
     bits: int = 10
+    places: Literal["fixed_point", "float32"] = "fixed_point"
     stages: tuple[Stage, ...] = (ShiftRight("ties_to_away", "total"),)
 
 
@@ -72,7 +74,8 @@ def fixed_point_weights(call: Call) -> Run:
     """``out = r(sum of four codes * shares)``."""
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     params: FixedPointWeights = call.params
-    rows, columns = _axes(call, partial(_fixed_axis, params.bits))
+    axis = _fixed_axis if params.places == "fixed_point" else _rounded_axis
+    rows, columns = _axes(call, partial(axis, params.bits))
     sizes = call["input"].shape[1:3]
     if int(rows.lower.max()) >= sizes[0] or int(columns.lower.max()) >= sizes[1]:
         call.unsupported(
@@ -103,6 +106,20 @@ def _fixed_axis(bits: int, call: Call, size: int, output_size: int) -> Axis:
     lower = np.maximum(place >> bits, 0)
     upper = np.minimum(-(-place >> bits), size - 1)
     return Axis(lower, upper, place - lower * one, one)
+
+
+def _rounded_axis(bits: int, call: Call, size: int, output_size: int) -> Axis:
+    """XNNPACK src/indirection.c xnn_indirection_init_resize_bilinear2d_hwc_q11."""
+    less = int(call.attributes["align_corners"] and output_size > 1)
+    scale = np.float32(size - less) / np.float32(output_size - less)
+    place = np.arange(output_size, dtype=np.float32) * scale
+    if call.attributes["half_pixel_centers"]:
+        half = np.float32(0.5)
+        place = np.maximum(place + (half * scale - half), np.float32(0))
+    place = np.minimum(place, np.float32(size - 1))
+    lower = place.astype(np.int64)
+    share = np.rint((place - lower.astype(np.float32)) * np.float32(1 << bits)).astype(np.int64)
+    return Axis(lower, np.minimum(lower + 1, size - 1), share, 1 << bits)
 
 
 @RESIZE_BILINEAR.recipe("float_weights")

@@ -19,6 +19,7 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import NAMED_STAGES, Stage
 from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
 from qinterp.ops._elementwise import Real, real_finish
+from qinterp.ops._float_sums import FloatBias, FloatZeroPoint, float_bias_sum, float_zero_point
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._reduce import (
     PLAIN_INTEGERS,
@@ -78,6 +79,20 @@ def rescaled_sum(call: Call) -> Run:
         return [stages(acc, np.empty(acc.shape, stored)).view(dtype).reshape(shape)]
 
     return run
+
+
+@SUM.recipe("float_bias", FloatBias)
+def float_bias(call: Call) -> Run:
+    """The sum of codes times a float32 factor, plus a float32 bias, rounded."""
+    return _plain_sum(call) if call["input"].dtype in PLAIN_INTEGERS else float_bias_sum(call)
+
+
+@SUM.recipe("float_zero_point", FloatZeroPoint)
+def by_float_zero_point(call: Call) -> Run:
+    """The sum of codes times a float32 factor, plus a float32 zero point, rounded."""
+    if call["input"].dtype in PLAIN_INTEGERS:
+        return _plain_sum(call)
+    return float_zero_point(call, mean=False)
 
 
 @SUM.recipe("real", Real, family="real")

@@ -15,9 +15,10 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics import elementary
 from qinterp.ops._elementwise import Real
+from qinterp.ops._fixed_point_16 import tanh_table
 from qinterp.ops._operator import Notes, Run
-from qinterp.ops._sigmoid import argument, check_grids, look_up
-from qinterp.ops._tables import FloatTable, Libm, float_table, functions
+from qinterp.ops._sigmoid import argument, check_grids, look_up, power_of_two
+from qinterp.ops._tables import FloatTable, Libm, codes_of, float_table, functions, lookup
 from qinterp.ops._unary import pointwise, real_table, unary
 
 TANH = unary("tanh", "TANH")
@@ -43,6 +44,18 @@ def sigmoid_table(call: Call) -> Run:
         return np.where(x >= 0, value + (1 << 7), -value + (1 << 7) - 1) >> 8
 
     return pointwise(call, function)
+
+
+@TANH.recipe("gemmlowp")
+def gemmlowp(call: Call) -> Run:
+    """gemmlowp's fixed point for a scale of 2**-12 or 2**-11, the table for any other."""
+    exponent = power_of_two(call.per_tensor(call["input"])[0])
+    if exponent is None or exponent + 12 not in (0, 1):
+        return sigmoid_table(call)
+    call.types(input=("int16",), output=("int16",))
+    check_grids(call)
+    code = np.clip(codes_of("int16") << (exponent + 12), -32768, 32767)
+    return lookup(call, tanh_table(3)[code + 32768])
 
 
 @TANH.recipe("float32", Libm, floats=True)

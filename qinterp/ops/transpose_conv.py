@@ -74,8 +74,6 @@ def shapes(call: Call) -> list[Shape]:
 @TRANSPOSE_CONV.recipe("accumulate", family=ANY_FAMILY)
 def accumulate(call: Call) -> Run:
     """Sum of products in the policy's accumulator, then its requantization."""
-    if call["input"].is_float:
-        return float32(call)
     call.types(input=INTEGERS, filter=WEIGHTS, bias=("int32", "int64"), output=INTEGERS)
     oc, kh, kw, ic = call["filter"].shape
     x_zero_point = call.per_tensor(call["input"])[1]

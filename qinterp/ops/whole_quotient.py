@@ -6,7 +6,9 @@ ElementDivInst; glow lib/Backends/Interpreter/InterpreterNodes.cpp fwdElementDiv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,31 +25,43 @@ from qinterp.ops.div import DIV, without_zeros
 CODES = ("int8", "uint8")
 
 
+Quotient = Callable[[Array, Array], Array]
+
+
+def whole_steps(scale1: float, scale2: float, scale: float) -> tuple[Quotient, float]:
+    """The quotient of codes less zero points, its fraction cut off, and its step in the output."""
+
+    def quotient(a: Array, b: Array) -> Array:
+        result: Array = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
+        return result
+
+    return quotient, float(np.float32(scale1) / (np.float32(scale2) * np.float32(scale)))
+
+
+def real_steps(scale1: float, scale2: float, scale: float) -> tuple[Quotient, float]:
+    """The quotient in steps of the output, every operation rounded to float32, and 1."""
+    step, divisor_step = np.float32(scale1), np.float32(scale2) * np.float32(scale)
+
+    def quotient(a: Array, b: Array) -> Array:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result: Array = (step * a.astype(np.float32)) / (divisor_step * b.astype(np.float32))
+        return result
+
+    return quotient, 1.0
+
+
 @DIV.recipe("whole_quotient")
 def whole_quotient(call: Call) -> Run:
-    """The quotient of the codes, its fraction cut off, by the policy's requantization."""
-    one_type(call, *CODES)
-    policy = call.policy
-    scale1, scale2 = (call.per_tensor(call[name])[0] for name in ("input1", "input2"))
-    scale, zero_point = call.per_tensor(call.output)
-    factor = np.float32(scale1) / (np.float32(scale2) * np.float32(scale))
-    to_code = Requantizer(
-        policy.requantize,
-        Rescale.of_factor(float(factor), policy.multiplier),
-        zero_point=zero_point,
-        bounds=activation_bounds(call),
-    )
-    subtract = subtract_zero_points(call)
-    dtype = call.output.numpy_dtype
+    """Of the codes, by the policy's requantization."""
+    quotient, to_code = _prepared(call, whole_steps, call.policy.requantize)
 
     def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
-        a, b = np.broadcast_arrays(*subtract(x1, x2))
-        b = np.where(b == 0, 1, b)  # of a table's pair that does not occur
-        quotient = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
-        notes.add("accumulator", quotient)
-        return apply_stages(to_code, quotient, dtype)
+        a, b = np.broadcast_arrays(x1, x2)
+        total = quotient(a, np.where(b == 0, 1, b))  # a table has pairs that do not occur
+        notes.add("accumulator", total)
+        return to_code(total)
 
-    return without_zeros(call, pairwise(call, evaluate))
+    return without_zeros(call, _pairwise(call, evaluate))
 
 
 @dataclass(frozen=True)
@@ -68,25 +82,27 @@ class RealQuotient:
 
 @DIV.recipe("real_quotient", RealQuotient)
 def real_quotient(call: Call) -> Run:
-    """``s1 * x1 / (s2 * so * x2)``, every operation rounded to float32; x2 may be zero."""
+    """``s1 * x1 / (s2 * so * x2)``; x2 may be zero."""
+    quotient, to_code = _prepared(call, real_steps, call.params.stages)
+    return _pairwise(call, lambda a, b, notes: to_code(quotient(a, b)))
+
+
+def _prepared(
+    call: Call, steps: Callable[[float, float, float], tuple[Quotient, float]], stages: Any
+) -> tuple[Quotient, Callable[[Array], Array]]:
     one_type(call, *CODES)
-    params: RealQuotient = call.params
-    scale1, scale2 = (np.float32(call.per_tensor(call[n])[0]) for n in ("input1", "input2"))
-    scale, zero_point = call.per_tensor(call.output)
-    divisor_step = scale2 * np.float32(scale)
+    scales = [call.per_tensor(t)[0] for t in (call["input1"], call["input2"], call.output)]
+    quotient, factor = steps(*scales)
     to_code = Requantizer(
-        params.stages,
-        Rescale.of_factor(1.0, call.policy.multiplier),
-        zero_point=zero_point,
+        stages,
+        Rescale.of_factor(factor, call.policy.multiplier),
+        zero_point=call.per_tensor(call.output)[1],
         bounds=activation_bounds(call),
     )
-    subtract = subtract_zero_points(call)
     dtype = call.output.numpy_dtype
+    return quotient, lambda x: apply_stages(to_code, x, dtype)
 
-    def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
-        a, b = (v.astype(np.float32) for v in subtract(x1, x2))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotient = (scale1 * a) / (divisor_step * b)
-        return apply_stages(to_code, quotient, dtype)
 
-    return pairwise(call, evaluate)
+def _pairwise(call: Call, evaluate: Callable[[Array, Array, Notes], Array]) -> Run:
+    subtract = subtract_zero_points(call)
+    return pairwise(call, lambda x1, x2, notes: evaluate(*subtract(x1, x2), notes))

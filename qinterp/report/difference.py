@@ -292,9 +292,7 @@ def _print_verdict(found: Diff, allowed: Tolerances) -> None:
 
 def _paragraph(label: str, text: str) -> None:
     """A labelled text, folded."""
-    for line in textwrap.wrap(
-        text, WIDTH, initial_indent=f"{label:<8}", subsequent_indent=" " * 8
-    ):
+    for line in textwrap.wrap(text, WIDTH, initial_indent=f"{label:<8}", subsequent_indent=" " * 8):
         say(line)
 
 

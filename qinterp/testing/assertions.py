@@ -124,9 +124,7 @@ def _counts(found: Diff, tensors: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _other_schemes(
-    found: Diff, inputs: Inputs, tensors: Mapping[str, Any]
-) -> Iterable[str]:
+def _other_schemes(found: Diff, inputs: Inputs, tensors: Mapping[str, Any]) -> Iterable[str]:
     """Which known scheme would match: then it is rounding, and not the data."""
     graph = found.graph
     whole = matching_schemes(graph, inputs, tensors)

@@ -81,6 +81,13 @@ def accumulate(
     return total
 
 
+def weight_zero_point(t: Twin, operand: str, channel: int) -> int:
+    """The zero point of a channel of the weights, if the accumulator has any use for it."""
+    if t.policy.accumulator.weight_zero_point == "ignored":
+        return 0
+    return zero_point(t.call[operand], channel)
+
+
 def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index: Index) -> int:
     """The code of an accumulator of ``first * second``."""
     out = t.call.output

@@ -104,6 +104,8 @@ def factor(value: Fraction, multiplier: Any) -> Factor:
         return Factor(value)
     if multiplier.form == "pre_post_shift":
         return _between_shifts(value, multiplier)
+    if multiplier.form == "fixed_point":
+        return Factor(value, rounded(value * 2**multiplier.bits, multiplier.rounding))
     shift = 0
     while abs(value) >= Fraction(2) ** shift:
         shift += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 from qinterp.ir.tensor import Array
 from qinterp.twin._arithmetic import Factor, float_of, run_stages, storage
 from qinterp.twin._twin import TWINS, Index, Number, Twin, scale, zero_point
+
+_BEYOND = Fraction(2) ** 400  # for an infinity: saturates like one
 
 
 def dequantized(t: Twin, output: int, index: Index) -> Number:
@@ -29,9 +32,8 @@ def dequantized(t: Twin, output: int, index: Index) -> Number:
     if tensor.quantization is None:
         return value
     by = Factor(scale(tensor))
-    return run_stages(
-        t, t.params.quantize, Fraction(value), by, zero_point(tensor), storage(tensor)
-    )
+    real = Fraction(value) if math.isfinite(value) else (_BEYOND if value > 0 else -_BEYOND)
+    return run_stages(t, t.params.quantize, real, by, zero_point(tensor), storage(tensor))
 
 
 def _real(tensor: Any, value: Array) -> Array:

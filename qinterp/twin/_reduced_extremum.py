@@ -37,7 +37,17 @@ def extremum(kind: str, choose: Callable[[list[Any]], Any], sign: int) -> None:
     @twin(kind, "float32")
     def float32(t: Twin, output: int, index: Index) -> Number:
         elements = reduced(t, index)
-        numbers = [x for x in elements if x == x]
-        if len(elements) and t.call["input"].shape and not t.call.output.shape:
-            return elements[0] if elements[0] != elements[0] else choose(numbers)
-        return choose([sign * LAST_FLOAT, *numbers])
+        start = sign * LAST_FLOAT
+        if elements and _reduces_everything(t):
+            start = elements[0]
+        found: float = start
+        if found == found:
+            found = choose([start, *(x for x in elements if x == x)])
+        return found
+
+
+def _reduces_everything(t: Twin) -> bool:
+    rank = len(t.call["input"].shape)
+    axes = t.values[1]
+    assert axes is not None
+    return len({int(a) % max(rank, 1) for a in axes.reshape(-1)}) >= rank

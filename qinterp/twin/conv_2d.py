@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from qinterp.twin._accumulate import accumulate, finish, window_start, window_taps
+from qinterp.twin._accumulate import accumulate, finish, weight_zero_point, window_start, window_taps
 from qinterp.twin._arithmetic import ACTIVATION_LIMITS, float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 
@@ -16,7 +16,7 @@ def conv_2d(t: Twin, output: int, index: Index) -> int:
     taps = [(x, int(w)) for x, w in _taps(t, index)]
     bias = int(t.at("bias", (oc,))) if t.call.get("bias") else None
     acc = accumulate(
-        t, taps, zero_point(t.call["input"]), zero_point(t.call["filter"], oc), bias
+        t, taps, zero_point(t.call["input"]), weight_zero_point(t, "filter", oc), bias
     )
     return finish(t, acc, t.call["input"], t.call["filter"], oc, index)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from qinterp.twin._accumulate import accumulate, finish
+from qinterp.twin._accumulate import accumulate, finish, weight_zero_point
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 from qinterp.twin.conv_2d import clamp_float
@@ -20,7 +20,7 @@ def fully_connected(t: Twin, output: int, index: Index) -> int:
         t,
         list(_pairs(t, index)),
         zero_point(t.call["input"]),
-        zero_point(t.call["weights"], unit),
+        weight_zero_point(t, "weights", unit),
         bias,
     )
     return finish(t, acc, t.call["input"], t.call["weights"], unit, index)

@@ -16,7 +16,7 @@ def rescaled(t: Twin, output: int, index: Index) -> int:
     alpha = Fraction(t.call.attributes["alpha"])
     if x >= 0:
         return requantized(t, x)
-    if alpha >= 0:
+    if alpha >= 0 or t.params.sign == "in_factor":
         return requantized(t, x, alpha)
     by = factor_of(t, -alpha)
     t.say("accumulator", x)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from qinterp.numerics.elementary import logistic
+from qinterp.twin import _fixed_point_16 as fixed_point
+from qinterp.twin._arithmetic import fitted
 from qinterp.twin._sigmoid import argument, interpolated
 from qinterp.twin._tables import table_code
-from qinterp.twin._twin import Index, Twin, twin
+from qinterp.twin._twin import Index, Twin, scale, twin
 from qinterp.twin._unary import call_library, f32, float32, real
 
 
@@ -15,6 +18,23 @@ from qinterp.twin._unary import call_library, f32, float32, real
 def table(t: Twin, output: int, index: Index) -> int:
     """One code of the table."""
     return table_code(t, index, _plain)
+
+
+@twin("logistic", "gemmlowp")
+def gemmlowp(t: Twin, output: int, index: Index) -> int:
+    """One code, in Q0.15, by gemmlowp's fixed point where the scale is one of its own."""
+    finer = _finer(scale(t.call["input"]))
+    if finer not in (0,):
+        return sigmoid_table(t, output, index)
+    code = fitted(int(t.at("input", index)) * 2**finer, 16, "saturate")
+    t.say("argument", Fraction(code, 4096), text="Q3.12")
+    return fixed_point.logistic(code, 3)
+
+
+def _finer(step: Fraction) -> int:
+    """The exponent of a scale that is a power of two, to a thousandth, from 2**-12 on."""
+    exact = math.log2(step)
+    return round(exact) + 12 if abs(exact - round(exact)) < 1e-3 else -1
 
 
 @twin("logistic", "sigmoid_table")

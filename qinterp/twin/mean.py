@@ -15,7 +15,9 @@ from qinterp.twin._arithmetic import (
     rounded,
     run_stages,
 )
+from qinterp.twin._float_sums import by_factor
 from qinterp.twin._reduce import reduced
+from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 
@@ -42,6 +44,33 @@ def _divided(t: Twin, count: int) -> Factor:
     digits = max(0, min(digits, 32, 31 + by.shift))
     mantissa = rounded(Fraction(by.mantissa * 2**digits, count), t.params.division)
     return Factor(float_of(by.exact / count, 64), mantissa, by.shift - digits)
+
+
+@twin("mean", "float_zero_point")
+def float_zero_point(t: Twin, output: int, index: Index) -> int:
+    """The sum by a float32 factor and zero point."""
+    if t.call["input"].dtype in ("int32", "int64"):
+        return _truncated(t, reduced(t, index))
+    return by_factor(t, index, mean=True, zero_point_in_float=True)
+
+
+@twin("mean", "float_bias_mean")
+def float_bias_mean(t: Twin, output: int, index: Index) -> int:
+    """The raw sum rescaled, and one integer for both zero points."""
+    codes = reduced(t, index)
+    tensor, out = t.call["input"], t.call.output
+    if not codes:
+        return 0
+    total = accumulate(t, [(code, 1) for code in codes], 0, 0, None)
+    moved = float_of(float_of(zero_point(tensor) * scale(tensor), 32) / scale(out), 32)
+    moved = float_of(moved + (Fraction(1, 2) if moved > 0 else Fraction(-1, 2)), 32)
+    bias = zero_point(out) - rounded(moved, "toward_zero")
+    t.say("bias", bias, prepared=True)
+    ratio = float_of(scale(tensor) / float_of(len(codes) * scale(out), 32), 32)
+    stages, tail = t.params.stages, t.params.tail
+    if tail is not None and in_tail(t, tail, index):
+        stages = tail.requantize
+    return run_stages(t, stages, total, factor(ratio, t.policy.multiplier), bias, bounds(t))
 
 
 @twin("mean", "real")

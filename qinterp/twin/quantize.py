@@ -14,6 +14,7 @@ from qinterp.twin._arithmetic import (
     run_stages,
     storage,
 )
+from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 
@@ -22,8 +23,10 @@ def from_float(t: Twin, output: int, index: Index) -> int:
     """One float as a code."""
     out = t.call.output
     channel = _channel(t, index)
-    by = scale(out, channel)
-    if t.params.inverse:
+    by, stages = scale(out, channel), t.params.stages
+    if t.params.tail is not None and in_tail(t, t.params.tail, index):
+        stages = t.params.tail.stages
+    elif t.params.inverse:
         by = float_of(1 / by, 32)
     x = t.at("input", index)
     t.say("input", x)
@@ -31,14 +34,8 @@ def from_float(t: Twin, output: int, index: Index) -> int:
         # 2**200 has the same fate as infinity, and NaN that of a number too large
         x = math.copysign(2.0**200, x)
     return run_stages(
-        t, t.params.stages, _lane(x), Factor(by), zero_point(out, channel), storage(out)
+        t, stages, Fraction(x), Factor(by), zero_point(out, channel), storage(out)
     )
-
-
-def _lane(x: float) -> int:
-    """The stages start from a number of any kind."""
-    value: object = Fraction(x)
-    return value  # type: ignore[return-value]
 
 
 @twin("quantize", "requantize")
@@ -48,7 +45,10 @@ def requantize(t: Twin, output: int, index: Index) -> int:
     value = fitted(t.code("input", index), 32, "wrap")
     t.say("accumulator", value)
     by = t.shared("factor", lambda: effective(t, scale(t.call["input"]), Fraction(1), scale(out)))
-    return run_stages(t, t.policy.requantize, value, by, zero_point(out), storage(out))
+    tail = t.policy.tail
+    in_rest = tail is not None and in_tail(t, tail, index)
+    stages = tail.requantize if in_rest else t.policy.requantize
+    return run_stages(t, stages, value, by, zero_point(out), storage(out))
 
 
 @twin("quantize", "dequantized")

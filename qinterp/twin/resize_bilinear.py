@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from qinterp.twin._arithmetic import Factor, float_of, quantized, run_stages
+from qinterp.twin._arithmetic import Factor, float_of, quantized, rounded, run_stages
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 Place = tuple[int, int, Fraction, Fraction]
@@ -21,8 +21,9 @@ Finder = Callable[[int, int, int], Place]
 def fixed_point_weights(t: Twin, output: int, index: Index) -> int:
     """Shares in fixed point."""
     bits = t.params.bits
+    find = _fixed if t.params.places == "fixed_point" else _rounded
     total = Fraction(0)
-    for element, shares in _corners(t, index, lambda *sizes: _fixed(t, bits, *sizes)):
+    for element, shares in _corners(t, index, lambda *sizes: find(t, bits, *sizes)):
         total += element * shares[0] * shares[1]
     t.say("sum of products", total)
     return run_stages(t, t.params.stages, int(total * 4**bits), Factor(Fraction(1), 1, -2 * bits))
@@ -38,6 +39,19 @@ def _fixed(t: Twin, bits: int, size: int, length: int, i: int) -> Place:
     first = max(0, place // one)
     share = Fraction(place - first * one, one)
     return first, min(math.ceil(Fraction(place, one)), size - 1), 1 - share, share
+
+
+def _rounded(t: Twin, bits: int, size: int, length: int, i: int) -> Place:
+    above, below = (size - 1, length - 1) if _aligned(t, length) else (size, length)
+    by = float_of(Fraction(above, below), 32)
+    place = float_of(i * by, 32)
+    if t.call.attributes["half_pixel_centers"]:
+        moved = float_of(float_of(by / 2, 32) - Fraction(1, 2), 32)
+        place = max(float_of(place + moved, 32), Fraction(0))
+    place = min(place, Fraction(size - 1))
+    first = math.floor(place)
+    share = Fraction(rounded(float_of((place - first) * 2**bits, 32), "ties_to_even"), 2**bits)
+    return first, min(first + 1, size - 1), 1 - share, share
 
 
 @twin("resize_bilinear", "float_weights")

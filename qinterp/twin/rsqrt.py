@@ -7,9 +7,10 @@ from fractions import Fraction
 
 from qinterp.numerics.elementary import rsqrt, sqrt
 from qinterp.twin._arithmetic import Factor, factor, float_of, quantized, run_stages, storage
+from qinterp.twin._dequantized import dequantized
 from qinterp.twin._fixed_point import inverse_root
 from qinterp.twin._tables import interpolated_code
-from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
+from qinterp.twin._twin import Index, Number, Twin, scale, twin, zero_point
 from qinterp.twin._unary import f32, float32
 
 
@@ -54,6 +55,14 @@ def _root(x: Fraction) -> Fraction:
 
 
 float32("rsqrt", lambda t, x: f32(1 / _root(x)))
+
+
+@twin("rsqrt", "dequantized")
+def by_float(t: Twin, output: int, index: Index) -> Number:
+    """One code, by way of float32; infinity becomes the greatest."""
+    if t.code("input", index) == 0:
+        return storage(t.call.output)[1]
+    return dequantized(t, output, index)
 
 
 @twin("rsqrt", "real")

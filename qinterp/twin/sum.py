@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from qinterp.twin._accumulate import accumulate
 from qinterp.twin._arithmetic import bounds, factor, fitted, float_of, quantized, run_stages
+from qinterp.twin._float_sums import by_factor
 from qinterp.twin._reduce import reduced
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
@@ -27,6 +28,22 @@ def rescaled_sum(t: Twin, output: int, index: Index) -> int:
     limits = (0, 255) if as_bytes else bounds(t)
     code = run_stages(t, t.params.stages, total, by, zero_point(out), limits)
     return fitted(code, 8, "wrap") if out.dtype == "int8" else code
+
+
+@twin("sum", "float_zero_point")
+def float_zero_point(t: Twin, output: int, index: Index) -> int:
+    """The sum by a float32 factor and zero point."""
+    if t.call["input"].dtype in ("int32", "int64"):
+        return _plain(t, reduced(t, index))
+    return by_factor(t, index, mean=False, zero_point_in_float=True)
+
+
+@twin("sum", "float_bias")
+def float_bias(t: Twin, output: int, index: Index) -> int:
+    """The sum by a float32 factor and bias."""
+    if t.call["input"].dtype in ("int32", "int64"):
+        return _plain(t, reduced(t, index))
+    return by_factor(t, index, mean=False, zero_point_in_float=False)
 
 
 @twin("sum", "real")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from qinterp.twin._accumulate import accumulate, finish, window_start, window_taps
+from qinterp.twin._accumulate import accumulate, finish, weight_zero_point, window_start, window_taps
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 from qinterp.twin.conv_2d import clamp_float
 
 
 @twin("transpose_conv", "accumulate")
-def transpose_conv(t: Twin, output: int, index: Index) -> float:
+def transpose_conv(t: Twin, output: int, index: Index) -> int:
     """One output of the transposed convolution."""
-    if t.call["input"].is_float:
-        return transpose_conv_float(t, output, index)
     oc = index[3]
     _, kh, kw, depth = t.call["filter"].shape
     taps: list[tuple[int | None, int]] = []
@@ -25,7 +23,7 @@ def transpose_conv(t: Twin, output: int, index: Index) -> float:
             taps.append((None if x is None else int(x), int(w)))
     bias = int(t.at("bias", (oc,))) if t.call.get("bias") else None
     acc = accumulate(
-        t, taps, zero_point(t.call["input"]), zero_point(t.call["filter"], oc), bias
+        t, taps, zero_point(t.call["input"]), weight_zero_point(t, "filter", oc), bias
     )
     return finish(t, acc, t.call["input"], t.call["filter"], oc, index)
 

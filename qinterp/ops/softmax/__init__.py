@@ -32,6 +32,7 @@ def shapes(call: Call) -> list[Shape]:
 from qinterp.ops.softmax import (  # noqa: E402, F401
     exponential_table,
     float32,
+    float_table,
     gemmlowp,
     interpolated_tables,
     real,

@@ -1,5 +1,5 @@
 """Twins of softmax."""
 
-from qinterp.twin.softmax import float32, gemmlowp, interpolated_tables, real
+from qinterp.twin.softmax import float32, float_table, gemmlowp, interpolated_tables, real
 
-__all__ = ["float32", "gemmlowp", "interpolated_tables", "real"]
+__all__ = ["float32", "float_table", "gemmlowp", "interpolated_tables", "real"]

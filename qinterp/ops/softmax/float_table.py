@@ -1,0 +1,73 @@
+"""Softmax of 8-bit codes by a table of float exponentials (clause O-softmax.6).
+
+Source: tflite/kernels/internal/optimized/optimized_ops.h PopulateSoftmaxLookupTable, Softmax,
+QuantizeSoftmaxOutput.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qinterp.ir import Call
+from qinterp.ir.tensor import Array
+from qinterp.numerics.libm import LIBRARIES, Library
+from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.scales import Multiplier
+from qinterp.numerics.stages import AddZeroPoint, Clamp, Round, Stage
+from qinterp.ops._elementwise import apply_stages
+from qinterp.ops._operator import Notes, Run
+from qinterp.ops.softmax import SOFTMAX
+from qinterp.ops.softmax.gemmlowp import OUTPUTS, check_output
+
+
+@dataclass(frozen=True)
+class FloatTable:
+    """Exponentials of the distance to the maximum, their sum, and its reciprocal, in float32.
+
+    Attributes
+    ----------
+    library : whose ``expf`` it is.
+    offset : added to the quotient in float32.
+    stages : from that to the output code.
+    """
+
+    library: Library = "glibc_2.28"
+    offset: float = 0.0
+    stages: tuple[Stage, ...] = (Round("ties_to_away"), AddZeroPoint(), Clamp())
+
+
+@SOFTMAX.recipe("float_table", FloatTable)
+def float_table(call: Call) -> Run:
+    """``out = exp(x - max) * (1 / (sum * scale))``; the terms are added one after the other."""
+    call.types(input=("int8", "uint8"), output=OUTPUTS.get(call["input"].dtype, ()))
+    check_output(call)
+    params: FloatTable = call.params
+    scale = call.per_tensor(call["input"])[0]
+    unit, zero_point = call.per_tensor(call.output)
+    step = -np.float32(scale) * np.float32(call.attributes["beta"])
+    with np.errstate(all="ignore"):
+        table = LIBRARIES[params.library]["exp"](step * np.arange(256, dtype=np.float32))
+    kind = call.output.int_type
+    stages = Requantizer(
+        params.stages,
+        Rescale.of_factor(1.0, Multiplier("none")),
+        zero_point=zero_point,
+        bounds=(kind.min, kind.max),
+    )
+    depth, dtype = call["input"].shape[-1], call.output.numpy_dtype
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        if not values[0].size:
+            return [np.empty(values[0].shape, dtype)]
+        rows = values[0].reshape(-1, depth).astype(np.int16)
+        terms = table[rows.max(axis=1, keepdims=True) - rows]
+        total = np.cumsum(terms, axis=1, dtype=np.float32)[:, -1:]
+        inverse = np.float32(1) / (total * np.float32(unit))
+        value = terms * inverse + np.float32(params.offset)
+        return [apply_stages(stages, value, dtype).reshape(values[0].shape)]
+
+    return run
