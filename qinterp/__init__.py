@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Capture": "capture",
+    "Diff": "difference",
     "Event": "capture",
     "Graph": "ir",
     "InputError": "errors",
@@ -22,6 +23,9 @@ _HOME = {
     "Scheme": "scheme",
     "SchemeError": "errors",
     "UnsupportedOperatorError": "errors",
+    "diff": "difference",
+    "explain": "explanation",
+    "identify": "identification",
     "load": "importers",
     "load_scheme": "schemes_io",
     "run": "interpreter",
@@ -32,6 +36,7 @@ _MODULES = ("testing",)
 if TYPE_CHECKING:
     from qinterp import testing
     from qinterp.capture import Capture, Event
+    from qinterp.difference import Diff, diff
     from qinterp.errors import (
         InputError,
         ModelFormatError,
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
         SchemeError,
         UnsupportedOperatorError,
     )
+    from qinterp.explanation import explain
+    from qinterp.identification import identify
     from qinterp.importers import load
     from qinterp.interpreter import Interpreter, Result, run
     from qinterp.ir import Graph

@@ -191,6 +191,92 @@ def explain(
 @main.command()
 @click.argument("model")
 @_input_option
+@_scheme_options(many=True)
+@click.option("--against", type=click.Path(path_type=Path), help="A device's tensors as side B.")
+@click.option(
+    "--match",
+    "matching",
+    multiple=True,
+    help="auto, exact, order, or DUMPED=TENSOR (may be repeated): how a dump's names are found.",
+)
+@click.option("--samples", type=click.IntRange(1), help="How many of a shipped model's samples.")
+@click.option("--random", "random_count", type=click.IntRange(1), help="How many random inputs.")
+@_seed_option
+@click.option("--labels", type=click.Path(path_type=Path), help="An .npy of the right classes.")
+@click.option("--original", help="The float model that MODEL was quantized from.")
+@click.option("--fail-lsb", type=click.IntRange(0), help="Steps that are no failure.")
+@click.option("--tolerance", help="A policy (nnapi) or a TOML file of tolerances.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write a CSV.")
+@click.option("--workers", type=click.IntRange(1), help="Threads; one a core by default.")
+@_json_option
+def diff(
+    model: str,
+    input_file: Path | None,
+    schemes: Sequence[str],
+    changes: Sequence[str],
+    nodes: Sequence[str],
+    against: Path | None,
+    matching: Sequence[str],
+    samples: int | None,
+    random_count: int | None,
+    seed: int,
+    labels: Path | None,
+    original: str | None,
+    fail_lsb: int | None,
+    tolerance: str | None,
+    csv_file: Path | None,
+    workers: int | None,
+    as_json: bool,
+) -> None:
+    """Where do two sides part on MODEL, and why?
+
+    A side (-s) is a scheme, or runtime:NAME. Exit status 1 if they differ.
+    """
+    from qinterp.importers import load
+    from qinterp.report.difference import run_diff
+    from qinterp.report.inputs import choose_for_diff
+
+    sides = [_side(name, changes, nodes) for name in schemes]
+    if against is not None:
+        sides.append(str(against))
+    if len(sides) != 2:
+        raise InputError(
+            f"diff takes two sides (-s A -s B, or -s A --against DUMP), got {len(sides)}"
+        )
+    graph = load(model)
+    match = matching[0] if len(matching) == 1 and "=" not in matching[0] else list(matching)
+    chosen = choose_for_diff(
+        graph,
+        input_file,
+        samples=samples,
+        random_count=random_count,
+        seed=seed,
+        labels=labels,
+        original=original,
+        dump=against,
+        match=match or "auto",
+    )
+    status = run_diff(
+        graph,
+        chosen.inputs,
+        *sides,
+        origin=chosen.origin,
+        model=model,
+        match=match or "auto",
+        labels=chosen.labels,
+        original=chosen.original,
+        tolerance=tolerance,
+        fail_lsb=fail_lsb,
+        as_json=as_json,
+        csv_file=csv_file,
+        workers=workers,
+    )
+    sys.exit(status)
+
+
+@main.command()
+@click.argument("model")
+@_input_option
 @click.option("--samples", type=click.IntRange(1), default=4, help="How many inputs.")
 @_seed_option
 @_json_option
@@ -249,6 +335,10 @@ def _one_scheme(
     for node, other in (_pair(entry, "--node") for entry in nodes):
         scheme = scheme.with_node(node, load_scheme(other))
     return scheme
+
+
+def _side(name: str, changes: Iterable[str], nodes: Iterable[str]) -> str | Scheme:
+    return name if name.startswith("runtime:") else _one_scheme([name], changes, nodes)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -46,6 +46,8 @@ FACTS: dict[str, type] = {
     "symmetric_weights": bool,
     "whole_bytes": bool,
     "weight_dimension": int,
+    "padding": str,
+    "gaps": bool,
     "scale_ratio": dict,
     "product_ratio": dict,
     "slope_ratio": dict,

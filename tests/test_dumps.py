@@ -16,7 +16,7 @@ from qinterp.difference import diff, fit_dump, read_dump
 from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph
-from qinterp.report.difference import dumped_inputs
+from qinterp.report.inputs import dumped_inputs
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
 

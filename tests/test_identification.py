@@ -120,7 +120,7 @@ def test_whole_runs_match_too() -> None:
     assert "exact" in matching_schemes(graph, inputs, output)
 
 
-def test_every_scheme_with_a_runtime_is_found_in_it() -> None:
+def test_every_scheme_with_a_runtime_is_found_in_its_convolutions() -> None:
     graph, inputs = model("digits_mobilenet.tflite"), images(2, "digits_mobilenet.tflite")
     seen = 0
     for name in scheme_names():
@@ -131,7 +131,8 @@ def test_every_scheme_with_a_runtime_is_found_in_it() -> None:
         if session(runtime).unavailable() is not None:
             continue
         found = identify(graph, inputs, f"runtime:{runtime}")
-        assert all(name in schemes for schemes in found.by_kind.values()), name
+        assert name in found.by_kind["conv_2d"]
+        assert name in found.by_kind["depthwise_conv_2d"]
         seen += 1
     if not seen:
         pytest.skip("no runtime here")

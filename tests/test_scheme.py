@@ -513,6 +513,8 @@ VALUES: dict[str, tuple[Any, Any]] = {
     "symmetric_weights": (True, False),
     "whole_bytes": (True, False),
     "weight_dimension": (0, 3),
+    "padding": ("valid", "same"),
+    "gaps": (True, False),
     "scale_ratio": ({"least": 0.5, "most": 2.0}, {"least": 0.25, "most": 4.0}),
     "product_ratio": ({"least": 0.5, "most": 2.0}, {"least": 0.25, "most": 4.0}),
     "slope_ratio": ({"least": 0.5, "most": 2.0}, {"least": 0.25, "most": 4.0}),

@@ -257,6 +257,12 @@ class Call:
             bits = weights.int_type.bits * (weights.shape[-1] if weights.shape else 1)
             facts["whole_bytes"] = bits % 8 == 0
         facts |= {k: self.attributes[k] for k in ("groups", "keep_dims") if k in self.attributes}
+        if isinstance(self.attributes.get("padding"), str):
+            facts["padding"] = self.attributes["padding"]
+        if "strides" in self.attributes and self.has("filter"):
+            kernel = self["filter"].shape[1:3]
+            pairs = zip(self.attributes["strides"], kernel, strict=False)
+            facts["gaps"] = any(stride > extent for stride, extent in pairs)
         if "groups" in facts and self.has("filter") and first and first.shape:
             facts["groups"] = first.shape[-1] // max(self["filter"].shape[-1], 1)
         if "axes" in self._position and self.known("axes") is not None and first:

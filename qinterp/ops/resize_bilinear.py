@@ -129,6 +129,31 @@ def float_weights(call: Call) -> Run:
     return _in_float(call, np.float32(0.5))
 
 
+@RESIZE_BILINEAR.recipe("float_share_products")
+def float_share_products(call: Call) -> Run:
+    """As ``float_weights``, but the two shares are multiplied first, and rows come first.
+
+    Source: tflite/kernels/internal/optimized/resize_bilinear.h ResizeBilinearGenericSmallChannel.
+    """
+    call.types(input=("uint8",), output=("uint8",))
+    rows, columns = _axes(call, _float_axis)
+    dtype = call.output.numpy_dtype
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        x = values[0].astype(np.float32)
+        total = np.float32(0)
+        for ys, vertical in ((rows.lower, rows.whole - rows.share), (rows.upper, rows.share)):
+            for xs, horizontal in (
+                (columns.lower, columns.whole - columns.share),
+                (columns.upper, columns.share),
+            ):
+                shares = (vertical[:, None] * horizontal)[..., None]
+                total = total + x[:, ys[:, None], xs] * shares
+        return [np.asarray(total + np.float32(0.5)).astype(dtype)]
+
+    return run
+
+
 @RESIZE_BILINEAR.recipe("float32", floats=True)
 def float32(call: Call) -> Run:
     """Four products of three factors added in float32."""

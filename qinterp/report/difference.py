@@ -24,7 +24,6 @@ from qinterp.difference import (
     at_most,
     diff,
     load_tolerances,
-    read_dump,
 )
 from qinterp.difference.dumps import Match
 from qinterp.difference.sides import Given
@@ -98,14 +97,6 @@ def run_diff(
     if found.interrupted and not failed:
         raise InputError(f"interrupted after {found.samples} samples, without a difference so far")
     return int(failed)
-
-
-def dumped_inputs(graph: Graph, path: Path, match: Match = "auto") -> dict[str, Array] | None:
-    """The graph's inputs, where a dump has them all; else None."""
-    tensors = read_dump(path, graph, match).tensors
-    if not all(name in tensors for name in graph.inputs):
-        return None
-    return {name: tensors[name] for name in graph.inputs}
 
 
 @contextmanager

@@ -9,7 +9,11 @@ import numpy as np
 
 from qinterp.capture import Capture
 from qinterp.errors import InputError
-from qinterp.importers._shipped import samples
+from qinterp.difference import read_dump
+from qinterp.difference.dumps import Match
+from qinterp.importers import load
+from qinterp.importers._shipped import samples as shipped_samples
+from qinterp.importers._shipped import shipped_models
 from qinterp.ir import Graph, Tensor
 from qinterp.ir.tensor import Array
 
@@ -32,7 +36,7 @@ def choose_inputs(graph: Graph, file: Path | None, sample: int = 0, seed: int = 
     """
     if file is not None:
         return ChosenInputs(_from_file(graph, file), str(file))
-    own = samples(graph.name)
+    own = shipped_samples(graph.name)
     if own is not None:
         if sample >= len(own.labels):
             raise InputError(f"{graph.name} has {len(own.labels)} samples, no number {sample}")
@@ -42,9 +46,7 @@ def choose_inputs(graph: Graph, file: Path | None, sample: int = 0, seed: int = 
             f"the model's own sample {sample}, which shows a {label}",
             label,
         )
-    rng = np.random.default_rng(seed)
-    arrays = {name: random_array(graph.tensors[name], rng) for name in graph.inputs}
-    return ChosenInputs(arrays, f"random, seed {seed}")
+    return ChosenInputs(random_inputs(graph, seed), f"random, seed {seed}")
 
 
 def choose_many(
@@ -54,6 +56,86 @@ def choose_many(
     if file is not None:
         return [choose_inputs(graph, file)]
     return [choose_inputs(graph, None, i, seed + i) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class DiffInputs:
+    """What a comparison runs on, with the labels and the float model where they are known."""
+
+    inputs: list[dict[str, Array]]
+    origin: str
+    labels: list[int] | None = None
+    original: Graph | None = None
+
+
+def choose_for_diff(
+    graph: Graph,
+    file: Path | None,
+    *,
+    samples: int | None = None,
+    random_count: int | None = None,
+    seed: int = 0,
+    labels: Path | None = None,
+    original: str | None = None,
+    dump: Path | None = None,
+    match: Match = "auto",
+) -> DiffInputs:
+    """A file's input, a dump's own, a shipped model's samples with their labels, or random ones.
+
+    Raises
+    ------
+    InputError : two of these at once, or what is asked for is not there.
+    """
+    if sum(given is not None for given in (file, samples, random_count)) > 1:
+        raise InputError("-i, --samples and --random exclude each other")
+    real = load(original) if original is not None else None
+    classes = _read_labels(labels) if labels is not None else None
+    own = shipped_samples(graph.name)
+    if samples is not None and own is None:
+        raise InputError(f"{graph.name} has no samples of its own: give -i or --random")
+    if file is None and samples is None and random_count is None and dump is not None:
+        dumped = dumped_inputs(graph, dump, match)
+        if dumped is not None:
+            return DiffInputs([dumped], f"the dump {dump}", classes, real)
+    if file is not None or random_count is not None or own is None:
+        count = random_count or 1
+        if file is not None:
+            chosen = [choose_inputs(graph, file)]
+        else:
+            chosen = [ChosenInputs(random_inputs(graph, seed + i), "") for i in range(count)]
+        origin = str(file) if file is not None else f"{count} random, seed {seed}"
+        return DiffInputs([c.arrays for c in chosen], origin, classes, real)
+    count = 1 if dump is not None and samples is None else min(samples or 50, len(own.labels))
+    if real is None:
+        name = graph.name.replace(".tflite", "_float.tflite")
+        real = load(name) if name in shipped_models() else None
+    return DiffInputs(
+        [{own.input_name: own.inputs[i : i + 1]} for i in range(count)],
+        f"the model's first {count} own samples" if count > 1 else "the model's own sample 0",
+        classes or [int(label) for label in own.labels[:count]],
+        real,
+    )
+
+
+def dumped_inputs(graph: Graph, path: Path, match: Match = "auto") -> dict[str, Array] | None:
+    """The graph's inputs, where a dump has them all; else None."""
+    tensors = read_dump(path, graph, match).tensors
+    if not all(name in tensors for name in graph.inputs):
+        return None
+    return {name: tensors[name] for name in graph.inputs}
+
+
+def _read_labels(file: Path) -> list[int]:
+    try:
+        return [int(label) for label in np.load(file, allow_pickle=False).reshape(-1)]
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file}: not an .npy of classes: {error}") from None
+
+
+def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
+    """Seeded random arrays for every input of the graph."""
+    rng = np.random.default_rng(seed)
+    return {name: random_array(graph.tensors[name], rng) for name in graph.inputs}
 
 
 def random_array(tensor: Tensor, rng: np.random.Generator) -> Array:

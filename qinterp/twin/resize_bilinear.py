@@ -60,6 +60,20 @@ def float_weights(t: Twin, output: int, index: Index) -> int:
     return math.floor(float_of(_float_sum(t, index) + Fraction(1, 2), 32))
 
 
+@twin("resize_bilinear", "float_share_products")
+def float_share_products(t: Twin, output: int, index: Index) -> int:
+    """Products of shares in float32, one half added, the rest cut off."""
+    total = Fraction(0)
+    upper_left, lower_left, upper_right, lower_right = _corners(
+        t, index, lambda *sizes: _float(t, *sizes)
+    )
+    for element, (vertical, horizontal) in (upper_left, upper_right, lower_left, lower_right):
+        product = float_of(element * float_of(vertical * horizontal, 32), 32)
+        total = float_of(total + product, 32)
+    t.say("sum of products", total)
+    return math.floor(float_of(total + Fraction(1, 2), 32))
+
+
 @twin("resize_bilinear", "float32")
 def resize_float(t: Twin, output: int, index: Index) -> float:
     """Four products in float32."""
