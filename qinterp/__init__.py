@@ -15,6 +15,7 @@ _HOME = {
     "Diff": "difference",
     "Event": "capture",
     "Graph": "ir",
+    "Identification": "identification",
     "InputError": "errors",
     "Interpreter": "interpreter",
     "ModelFormatError": "errors",
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
         UnsupportedOperatorError,
     )
     from qinterp.explanation import explain
-    from qinterp.identification import identify
+    from qinterp.identification import Identification, identify
     from qinterp.importers import load
     from qinterp.interpreter import Interpreter, Result, run
     from qinterp.ir import Graph

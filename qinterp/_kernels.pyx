@@ -704,7 +704,8 @@ cdef class _Packed:
         if ordered is None:
             self._pack_unordered(flat, bias, x_zero_point, wide)
         else:
-            self._pack_ordered(flat, w.shape[1:], bias, x_zero_point, w_zero_point, x_range, _policy(ordered), taps)
+            _policy(ordered)  # checks it
+            self._pack_ordered(flat, w.shape[1:], bias, x_zero_point, w_zero_point, x_range, ordered, taps)
 
     def _pack_unordered(self, w, bias, x_zero_point, wide):
         cdef qi_conv *conv = &self.conv
@@ -763,53 +764,54 @@ cdef class _Packed:
         conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
         self._arrays += [segment_steps, weights, bias]
 
-    def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, Policy p, taps):
+    def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, accumulator, taps):
         cdef qi_conv *conv = &self.conv
         cdef int start_outside = 0
         if w.shape[1] == 0:
             raise ValueError("nothing to accumulate")
-        limit, each_step = 1 << p.bits - 1, p.check == EACH_STEP
-        saturates, pads = p.overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
-        subtract = x_zero_point if p.operands == ZERO_POINT_SUBTRACTED else 0
-        pad = 0 if p.padding == ZERO else x_zero_point
+        bits, overflow, check, operands, padding, bias_order, group_size, group_bits, group_overflow = accumulator
+        limit, each_step = 1 << bits - 1, check == EACH_STEP
+        saturates, pads = overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        subtract = x_zero_point if operands == ZERO_POINT_SUBTRACTED else 0
+        pad = 0 if padding == ZERO else x_zero_point
         sums = w.sum(axis=1)
         correction = np.zeros(len(w), np.int64)
-        if p.operands == RAW:
+        if operands == RAW:
             if w_zero_point.any():
                 raise ValueError("raw operands with weight zero points are not accumulated in order here")
-            if p.padding == SKIP and pads and x_zero_point != 0:
+            if padding == SKIP and pads and x_zero_point != 0:
                 raise ValueError("raw operands with skipped padding are not accumulated in order here")
             correction -= x_zero_point * sums
         xs = [x - subtract for x in (*x_range, pad)]
         largest_x, largest_w = max(abs(x) for x in xs), max(int(np.abs(w).max()), 1)
         product = largest_x * largest_w
-        first = bias if p.bias == FIRST and each_step else np.zeros_like(bias)
+        first = bias if bias_order == FIRST and each_step else np.zeros_like(bias)
         last = bias - first
         if largest_x > 32767:
             raise ValueError("operands do not fit 16 bits")
-        if p.group_size == 0:
+        if group_size == 0:
             if not (each_step and saturates) or product + limit >= 1 << 31:
                 raise ValueError("only saturation of at most 31 bits in each step is accumulated in order here")
-            self.kernel = "narrow" if p.bits <= 16 and product <= 32767 else "wide"
+            self.kernel = "narrow" if bits <= 16 and product <= 32767 else "wide"
             conv.limits.low, conv.limits.high = -limit, limit - 1
-            first = np.array([qi_fit(b, p.bits, p.overflow, &start_outside) for b in first.tolist()])
-        elif p.group_size == 2:
-            if p.group_overflow == WRAP or p.group_bits > 31 or 2 * product >= 1 << 31:
+            first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
+        elif group_size == 2:
+            if group_overflow == WRAP or group_bits > 31 or 2 * product >= 1 << 31:
                 raise ValueError("only pairs saturated in at most 31 bits are accumulated in order here")
             self.kernel = "pairs"
-            pair = min(2 * product, 1 << p.group_bits - 1)
+            pair = min(2 * product, 1 << group_bits - 1)
             bound = (w.shape[1] + 1) // 2 * pair + int(np.abs(first).max())
             if each_step and saturates and pair + limit < 1 << 31:
                 conv.limits.low, conv.limits.high = -limit, limit - 1
-                first = np.array([qi_fit(b, p.bits, p.overflow, &start_outside) for b in first.tolist()])
+                first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
             elif bound < (limit if each_step else 1 << 31):
                 conv.limits.low, conv.limits.high = -1 << 31, (1 << 31) - 1
             else:
                 raise ValueError("this accumulator of pairs may overflow")
-            conv.limits.pair_low, conv.limits.pair_high = -1 << p.group_bits - 1, (1 << p.group_bits - 1) - 1
+            conv.limits.pair_low, conv.limits.pair_high = -1 << group_bits - 1, (1 << group_bits - 1) - 1
         else:
             raise ValueError("groups other than pairs are not accumulated in order here")
-        if p.bits > 32:
+        if bits > 32:
             raise ValueError("only accumulators of at most 32 bits are accumulated in order here")
         self._starts_outside = start_outside
         taps = _taps(taps, kernel)
@@ -823,7 +825,7 @@ cdef class _Packed:
         conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
         conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
         conv.conversion, conv.x_zero_point, conv.subtract = _words_of(conv.x_type), pad, subtract
-        conv.bits, conv.overflow, conv.each_step = p.bits, p.overflow, each_step
+        conv.bits, conv.overflow, conv.each_step = bits, overflow, each_step
         steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
         conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
         last, correction = np.ascontiguousarray(last), np.ascontiguousarray(correction)

@@ -244,7 +244,7 @@ def diff(
             f"diff takes two sides (-s A -s B, or -s A --against DUMP), got {len(sides)}"
         )
     graph = load(model)
-    match = matching[0] if len(matching) == 1 and "=" not in matching[0] else list(matching)
+    match = tuple(matching) or "auto"
     chosen = choose_for_diff(
         graph,
         input_file,
@@ -254,7 +254,7 @@ def diff(
         labels=labels,
         original=original,
         dump=against,
-        match=match or "auto",
+        match=match,
     )
     status = run_diff(
         graph,
@@ -262,7 +262,7 @@ def diff(
         *sides,
         origin=chosen.origin,
         model=model,
-        match=match or "auto",
+        match=match,
         labels=chosen.labels,
         original=chosen.original,
         tolerance=tolerance,

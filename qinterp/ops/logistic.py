@@ -54,7 +54,7 @@ def sigmoid_table(call: Call) -> Run:
 
 @LOGISTIC.recipe("gemmlowp")
 def gemmlowp(call: Call) -> Run:
-    """gemmlowp's fixed point for a scale of 2**-12, the table for any other."""
+    """Fixed point as in gemmlowp for a scale of 2**-12, the table for any other."""
     exponent = power_of_two(call.per_tensor(call["input"])[0])
     if exponent is None or exponent + 12 not in (0,):
         return sigmoid_table(call)

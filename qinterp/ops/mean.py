@@ -94,6 +94,9 @@ def divided_multiplier(call: Call) -> Run:
     return run
 
 
+_REST = Tail(16, "channel", NAMED_STAGES["gemmlowp"])
+
+
 @dataclass(frozen=True)
 class FloatBiasMean:
     """The sum of raw codes rescaled; the zero points are one integer, rounded in float32.
@@ -105,7 +108,7 @@ class FloatBiasMean:
     """
 
     stages: tuple[Stage, ...] = NAMED_STAGES["double_rounding_toward_positive"]
-    tail: Tail | None = Tail(16, "channel", NAMED_STAGES["gemmlowp"])
+    tail: Tail | None = _REST
 
 
 @MEAN.recipe("float_bias_mean", FloatBiasMean)
