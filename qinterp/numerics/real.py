@@ -59,7 +59,5 @@ def _decide(i: int, exact: Exact, rounding: Rounding, low: int, high: int) -> in
         tie = Fraction(round_fraction(doubled, "ties_to_even"), 2)
         if abs(value - tie) > Fraction(1, 10 ** (digits - 2)) or tie.denominator == 1:
             break
-    else:
-        value = tie  # equal to a tie in 158 digits: it is one
     return min(max(round_fraction(value, rounding), low - 1), high + 1)
 

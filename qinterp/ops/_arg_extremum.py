@@ -6,7 +6,7 @@ tflite/kernels/internal/reference/arg_min_max.h ArgMinMax.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,13 +26,20 @@ def shapes(call: Call) -> list[Shape]:
     return [(*shape[:axis], *shape[axis + 1 :])]
 
 
-def first_index(call: Call, function: Callable[..., Any]) -> Run:
-    """The first of the indices that ``function`` gives along the axis; codes order as reals do."""
+def first_index(call: Call, best: np.ufunc) -> Run:
+    """The first index of the ``best`` element along the axis, 0 where all are NaN.
+
+    Parameters
+    ----------
+    best : ``np.fmax`` or ``np.fmin``, which leave NaN aside; codes order as reals do.
+    """
     call.types(output=("int32", "int64"))
     axis = one_integer(call, "axis")
-    dtype, shape = call.output.numpy_dtype, call.output.shape
+    dtype = call.output.numpy_dtype
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [np.asarray(function(values[0], axis), dtype).reshape(shape)]
+        x = values[0]
+        found = x == best.reduce(x, axis, keepdims=True)
+        return [np.asarray(found.argmax(axis), dtype)]
 
     return run

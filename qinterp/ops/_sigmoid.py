@@ -1,37 +1,19 @@
 """logistic and tanh of 16-bit codes by one table of 256 entries (clause L2).
 
 Source: tflite/kernels/internal/reference/integer_ops/logistic.h, tanh.h; tflite/kernels/
-activations.cc SigmoidPrepare, TanhPrepare; tflite/kernels/internal/common.h sigmoid_table_uint16.
+activations.cc SigmoidPrepare, TanhPrepare.
 """
 
 from __future__ import annotations
-
-from fractions import Fraction
-from functools import cache
 
 import numpy as np
 
 from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.elementary import log32, logistic
+from qinterp.numerics.elementary import log32
 from qinterp.numerics.rounding import OVERFLOW_CODE
-from qinterp.numerics.scales import round_fraction
-
-# The entries that are one more than the nearest integer to 65536 / (1 + exp(-i / 24)).
-RAISED = frozenset(
-    (4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41,
-     43, 44, 45, 46, 49, 50, 54, 62, 63, 64, 66, 82, 86, 93, 100, 103, 112, 116, 135, 255)
-)  # fmt: skip
-
-
-@cache
-def sigmoid_table() -> tuple[int, ...]:
-    """``sigmoid(i / 24)`` in Q0.16, i up to 255; the values are part of the specification."""
-    nearest = (65536 * logistic(Fraction(i, 24), 20) for i in range(256))
-    return tuple(
-        round_fraction(value, "ties_to_even") + (i in RAISED) for i, value in enumerate(nearest)
-    )
+from qinterp.numerics.sigmoid import sigmoid_table
 
 
 def power_of_two(scale: float) -> int | None:

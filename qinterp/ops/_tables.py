@@ -46,13 +46,15 @@ class FloatTable(Libm):
 
     Attributes
     ----------
-    rounding : of the quotient, before the zero point is added.
+    rounding : of the quotient.
+    zero_point : added to the rounded quotient, or to the quotient in float32.
     overflow : what a float beyond int32 becomes: the nearer end of the codes, NaN becoming code
         0 ("saturate", which LLVM makes of a conversion that is clamped to int8), or the least
         code ("indefinite", the x86 conversion).
     """
 
     rounding: Rounding = "ties_to_away"
+    zero_point: Literal["after_rounding", "before_rounding"] = "after_rounding"
     overflow: Literal["saturate", "indefinite"] = "saturate"
 
 
@@ -74,6 +76,8 @@ def float_table(call: Call, function: FloatFunction) -> Run:
     with np.errstate(all="ignore"):
         value = function(steps * np.float32(scale), functions(params))
         value = value * (np.float32(1) / np.float32(unit))
+        if params.zero_point == "before_rounding":
+            value, out_zero_point = value + np.float32(out_zero_point), 0
         whole = np.where(np.isfinite(value), apply_stages(rounds, value), value)
         moved = whole.astype(np.float32) + np.float32(out_zero_point)
         if params.overflow == "indefinite":

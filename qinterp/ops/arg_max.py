@@ -27,4 +27,4 @@ def from_tflite(options: Any) -> Mapping[str, Any]:
 @ARG_MAX.recipe("first_index", family=ANY_FAMILY)
 def index(call: Call) -> Run:
     """The first index of the largest element."""
-    return first_index(call, np.argmax)
+    return first_index(call, np.fmax)

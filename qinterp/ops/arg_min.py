@@ -27,4 +27,4 @@ def from_tflite(options: Any) -> Mapping[str, Any]:
 @ARG_MIN.recipe("first_index", family=ANY_FAMILY)
 def index(call: Call) -> Run:
     """The first index of the smallest element."""
-    return first_index(call, np.argmin)
+    return first_index(call, np.fmin)

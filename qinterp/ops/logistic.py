@@ -33,6 +33,21 @@ def table(call: Call) -> Run:
     return float_table(call, _plain)
 
 
+@LOGISTIC.recipe("float64_table", FloatTable)
+def float64_table(call: Call) -> Run:
+    """A table in float32 whose function is worked out in float64.
+
+    Source: XNNPACK src/reference/unary-elementwise.cc SigmoidOp.
+    """
+
+    def function(x: Array, library: Mapping[str, Function]) -> Array:
+        e = elementary.exp64(np.clip(x, -100, 100).astype(np.float64))
+        inside = (e / (1 + e)).astype(np.float32)
+        return np.where(np.abs(x) > 100, (x > 0).astype(np.float32), inside)
+
+    return float_table(call, function)
+
+
 @LOGISTIC.recipe("sigmoid_table")
 def sigmoid_table(call: Call) -> Run:
     """256 entries with linear interpolation, for 16-bit codes."""

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 
 from qinterp.numerics.elementary import log
-from qinterp.ops._sigmoid import sigmoid_table
+from qinterp.numerics.sigmoid import sigmoid_table
 from qinterp.twin._arithmetic import fitted, float_of, rounded
 from qinterp.twin._twin import Twin, scale
 

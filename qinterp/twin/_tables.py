@@ -89,9 +89,12 @@ def _table_code(t: Twin, steps: int, function: Callable[[Twin, Fraction], float]
             return low
         return 0 if math.isnan(value) else low if value < 0 else high
     exact = float_of(Fraction(value) * float_of(1 / scale(out), 32), 32)
+    zero = zero_point(out)
+    if t.params.zero_point == "before_rounding":
+        exact, zero = float_of(exact + zero, 32), 0
     nearest = Fraction(rounded(exact, t.params.rounding))
     t.say("rounded", int(nearest), exact)
-    moved = float_of(float_of(nearest, 32) + zero_point(out), 32)
+    moved = float_of(float_of(nearest, 32) + zero, 32)
     if abs(moved) >= 2**31 and indefinite:
         return low
     return min(max(int(moved), low), high)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from qinterp.twin._twin import Index, Twin, twin
 
 
@@ -12,7 +14,8 @@ def first_index(t: Twin, output: int, index: Index) -> int:
     axis = t.call.integers("axis")[0] % len(shape)
     best = 0
     for i in range(shape[axis]):
-        if _at(t, index, axis, i) < _at(t, index, axis, best):
+        candidate, current = _at(t, index, axis, i), _at(t, index, axis, best)
+        if candidate < current or math.isnan(current) and not math.isnan(candidate):
             best = i
     t.say("smallest element", _at(t, index, axis, best))
     return best

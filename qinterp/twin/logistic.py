@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from qinterp.numerics.elementary import logistic
+from qinterp.numerics.elementary import exp, logistic
 from qinterp.twin import _fixed_point_16 as fixed_point
-from qinterp.twin._arithmetic import fitted
+from qinterp.twin._arithmetic import fitted, float_of
 from qinterp.twin._sigmoid import argument, interpolated
 from qinterp.twin._tables import table_code
 from qinterp.twin._twin import Index, Twin, scale, twin
@@ -20,12 +20,25 @@ def table(t: Twin, output: int, index: Index) -> int:
     return table_code(t, index, _plain)
 
 
+@twin("logistic", "float64_table")
+def float64_table(t: Twin, output: int, index: Index) -> int:
+    """One code of the table whose function is worked out in float64."""
+
+    def function(t: Twin, x: Fraction) -> float:
+        if abs(x) > 100:
+            return float(x > 0)
+        e = float_of(exp(x, 60), 64)
+        return float(float_of(float_of(e / float_of(1 + e, 64), 64), 32))
+
+    return table_code(t, index, function)
+
+
 @twin("logistic", "gemmlowp")
 def gemmlowp(t: Twin, output: int, index: Index) -> int:
     """One code, in Q0.15, by gemmlowp's fixed point where the scale is one of its own."""
     finer = _finer(scale(t.call["input"]))
     if finer not in (0,):
-        return sigmoid_table(t, output, index)
+        return int(sigmoid_table(t, output, index))
     code = fitted(int(t.at("input", index)) * 2**finer, 16, "saturate")
     t.say("argument", Fraction(code, 4096), text="Q3.12")
     return fixed_point.logistic(code, 3)

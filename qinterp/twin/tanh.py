@@ -25,7 +25,7 @@ def gemmlowp(t: Twin, output: int, index: Index) -> int:
     """One code, in Q0.15, by gemmlowp's fixed point where the scale is one of its own."""
     finer = _finer(scale(t.call["input"]))
     if finer not in (0, 1):
-        return sigmoid_table(t, output, index)
+        return int(sigmoid_table(t, output, index))
     code = fitted(int(t.at("input", index)) * 2**finer, 16, "saturate")
     t.say("argument", Fraction(code, 4096), text="Q3.12")
     return fixed_point.tanh(code, 3)

@@ -1,0 +1,355 @@
+"""Every value that a scheme with a runtime writes down is pinned: another value, other bits.
+
+The corpus is fixed: layers whose input is the zero point, so that the accumulators are the biases,
+chosen where roundings, widths and multipliers decide (ties, one unit of the mantissa, both ends of
+the accumulator, left shifts), and windows over extreme codes. It equals the runtime; and it changes
+with every field that is changed, but for those that cannot matter: see ``REASONS``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import types
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+from conftest import SEED
+from judging import differences, session
+
+import qinterp
+from qinterp import Graph, Scheme, SchemeError, load_scheme, scheme_names
+from qinterp.errors import QInterpError
+from qinterp.numerics.scales import Multiplier
+from qinterp.numerics.stages import Stage
+from qinterp.runtimes import RUNTIMES
+from qinterp.scheme import Policy
+from qinterp.schemes_io import from_table
+from qinterp.testing.tflite_writer import ModelWriter
+
+PARTS = ("effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds")
+SCHEMES = [name for name in scheme_names() if load_scheme(name).evidence.get("runtime") in RUNTIMES]
+
+# ---- the corpus -----------------------------------------------------------------------------
+
+LIMITS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+CLASSES = [
+    (kind, dtype, bias)
+    for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+    for dtype, bias in (
+        ("int8", "int32"),
+        ("uint8", "int32"),
+        ("int16", "int64"),
+        ("int16", "int32"),
+    )
+    if (kind, bias, dtype) != ("DEPTHWISE_CONV_2D", "int32", "int16")  # LiteRT has no such kernel
+]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Scales and zero point of a layer, and the effective scales that its channels are to have."""
+
+    s_in: float
+    s_out: float
+    zero_point: int
+    scales: tuple[float, ...]  # of weights
+    activation: str = "NONE"
+    extra: tuple[int, ...] = ()  # accumulators for every channel
+    counts: int = 5  # drawn accumulators a scale
+
+
+def hexes(*mantissas: int, exponent: int) -> tuple[float, ...]:
+    return tuple(m * 2.0**exponent for m in mantissas)
+
+
+def spread(low: int, high: int, count: int) -> tuple[float, ...]:
+    """Weight scales, uniform in their logarithm between two powers of two."""
+    rng = np.random.default_rng([SEED, low + 100, high + 100])
+    return tuple(float(np.float32(2.0**e)) for e in rng.uniform(low, high, count))
+
+
+# 9207404, 11957369: product_then_divide in float64, its transposition and the exact quotient give
+# three doubles, between which the rounding of the mantissa lies. 11394582 and 13084258: the two
+# orders give doubles between which the accumulators named have a tie.
+PINNED = (float.fromhex("0x1.58b642p-1"), float.fromhex("0x1.8a217cp+0"))
+ODD = tuple(range(65537, 65537 + 2 * 24, 2))
+LAYERS = [
+    Layer(*PINNED, 5, hexes(9207404, 11957369, exponent=-47) + spread(-24, -2, 24)),
+    Layer(*PINNED, -5, hexes(9207404, 11957369, exponent=-46) + spread(-6, 2, 8)),
+    Layer(*PINNED, 3, hexes(11394582, 13084258, exponent=-47), extra=(2047686377, 1783252083)),
+    Layer(*PINNED, 0, spread(-34, -28, 10)),
+    Layer(2.0**-3, 1.0, 3, tuple(2.0**e for e in range(-22, 6))),  # ties
+    # 65535 * 65537 = 2**32 - 1: a tie of the mantissa that rounds up to a power of two
+    Layer(65535 * 2.0**-17, 1.0, -7, hexes(*ODD, exponent=-34) + hexes(65537, exponent=-16)),
+    # 32767 * 32769 = 2**30 - 1: just below one, without a left shift
+    Layer(32767 * 2.0**-16, 1.0, -9, hexes(32769, 32771, exponent=-14)),
+    *(
+        Layer(0.25, float(np.float32(s_out)), zero_point, spread(-12, -2, 4), activation)
+        for activation, bound in (("RELU6", 6), ("RELU_N1_TO_1", 1))
+        for s_out in (2 * bound, bound / 1.2, bound / 20.5, bound / 7.5, bound / 33.5)
+        for zero_point in (4, -4)
+    ),
+]
+
+
+def accumulators(rng: np.random.Generator, layer: Layer, scale: float, width: int) -> list[int]:
+    """Accumulators that decide, for one effective scale."""
+    effective = layer.s_in * scale / layer.s_out
+    mantissa, shift = Multiplier().of(effective)
+    low, high = -(1 << width - 1), (1 << width - 1) - 1
+    found = list(layer.extra)
+    total = 31 - shift
+    candidates = [int(n) for n in rng.permutation(np.arange(-130, 131))]
+    for step in (-1, 1):  # one unit of the mantissa decides
+        for n in candidates:
+            acc = (
+                int(((2 * n + 1) << total) / (2 * mantissa)) + step if total > 0 and mantissa else 0
+            )
+            near = [acc + d for d in (-1, 0, 1)]
+            decided = [
+                a for a in near if rounded(a, mantissa, total) != rounded(a, mantissa + step, total)
+            ]
+            if decided and low <= decided[0] <= high:
+                found.append(decided[0])
+                break
+    for n in candidates[: layer.counts]:  # next to a tie of the result, and on it
+        found.append(int((n + 0.5) / effective) + int(rng.integers(-1, 2)))
+    found += [low, low + 1, high, high - 2, int(rng.integers(-300, 300)), 0]
+    found += [
+        int(rng.choice([-1, 1])) * (1 << int(rng.integers(width - 1))) + int(rng.integers(-2, 3))
+        for _ in range(2)
+    ]
+    return [min(max(a, low), high) for a in found]
+
+
+def rounded(acc: int, mantissa: int, total: int) -> int:
+    return (acc * mantissa + (1 << total - 1)) >> total if total > 0 else 0
+
+
+def biased(kind: str, dtype: str, bias: str, layer: Layer) -> Iterator[bytes]:
+    """Layers of zero weights; of one scale each where weights have one zero point."""
+    rng = np.random.default_rng([SEED, LAYERS.index(layer)])
+    width = 32 if bias == "int32" else 48
+    pairs = [(s, accumulators(rng, layer, s, width)) for s in layer.scales]
+    if dtype == "uint8":
+        for scale, biases in pairs:
+            yield one_layer(kind, dtype, bias, layer, scale, biases)
+    else:
+        flat = [(s, a) for s, accs in pairs for a in accs]
+        yield one_layer(kind, dtype, bias, layer, [s for s, _ in flat], [a for _, a in flat])
+
+
+def one_layer(
+    kind: str, dtype: str, bias: str, layer: Layer, scale: Any, biases: Sequence[int]
+) -> bytes:
+    units = len(biases)
+    writer = ModelWriter()
+    connected = kind == "FULLY_CONNECTED"
+    x = writer.input(
+        "x",
+        (1, 1) if connected else (1, 1, 1, 1),
+        dtype,
+        scale=layer.s_in,
+        zero_point=input_zero(dtype),
+    )
+    shape, axis = {
+        "CONV_2D": ((units, 1, 1, 1), 0),
+        "DEPTHWISE_CONV_2D": ((1, 1, 1, units), 3),
+        "FULLY_CONNECTED": ((units, 1), 0),
+    }[kind]
+    zero = 77 if dtype == "uint8" else 0
+    codes = np.full(shape, 100, "uint8" if dtype == "uint8" else "int8")
+    w = writer.constant("w", codes, scale=scale, zero_point=zero, axis=axis)
+    step = np.float32(layer.s_in) * np.float32(scale)
+    b = writer.constant("b", np.array(biases, bias), scale=step)
+    zero_point = {"int8": layer.zero_point, "uint8": layer.zero_point + 128, "int16": 0}[dtype]
+    y = writer.tensor(
+        "y",
+        (1, units) if connected else (1, 1, 1, units),
+        dtype,
+        scale=layer.s_out,
+        zero_point=zero_point,
+    )
+    options: dict[str, Any] = (
+        {} if connected else {"stride_h": 1, "stride_w": 1, "padding": "VALID"}
+    )
+    if kind == "DEPTHWISE_CONV_2D":
+        options["depth_multiplier"] = units
+    elif dtype == "int16":
+        options["quantized_bias_type"] = bias.upper()
+    writer.operator(kind, [x, w, b], [y], fused_activation_function=layer.activation, **options)
+    return writer.finish([y])
+
+
+def input_zero(dtype: str) -> int:
+    return {"int8": -11, "uint8": 130, "int16": 0}[dtype]
+
+
+def windows(kind: str, dtype: str, bias: str) -> bytes:
+    """Sums of large products on biases near the ends, and windows that leave the image."""
+    rng = np.random.default_rng([SEED, 99])
+    low, high = LIMITS[dtype]
+    units = 24
+    writer = ModelWriter()
+    connected = kind == "FULLY_CONNECTED"
+    depth = units if kind == "DEPTHWISE_CONV_2D" else 4
+    shape, axis = {
+        "CONV_2D": ((units, 3, 3, depth), 0),
+        "DEPTHWISE_CONV_2D": ((1, 3, 3, units), 3),
+        "FULLY_CONNECTED": ((units, 36), 0),
+    }[kind]
+    image = (2, 36) if connected else (1, 3, 4, depth)
+    x = writer.input("x", image, dtype, scale=0.5, zero_point=input_zero(dtype))
+    unsigned = dtype == "uint8"
+    codes = rng.choice([0, 255, 254, 1] if unsigned else [-127, 127, 126, -5], shape)
+    w = writer.constant(
+        "w",
+        codes.astype("uint8" if unsigned else "int8"),
+        scale=0.5,
+        zero_point=99 if unsigned else 0,
+        axis=axis,
+    )
+    top = (1 << (31 if bias == "int32" else 63)) - 1
+    biases = [0] * (units // 2) + [top, -top - 1, top - 40000, 40000 - top] * (units // 8)
+    b = writer.constant("b", np.array(biases, bias), scale=0.25)
+    out = (2, units) if connected else (1, 3, 4, units)
+    y = writer.tensor(
+        "y",
+        out,
+        dtype,
+        scale=2.0 if dtype == "int16" else 512.0,
+        zero_point=0 if dtype == "int16" else 9,
+    )
+    options: dict[str, Any] = {} if connected else {"stride_h": 1, "stride_w": 1, "padding": "SAME"}
+    if kind == "DEPTHWISE_CONV_2D":
+        options["depth_multiplier"] = 1
+    elif dtype == "int16":
+        options["quantized_bias_type"] = bias.upper()
+    writer.operator(kind, [x, w, b], [y], **options)
+    return writer.finish([y])
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A model of the corpus under a scheme: its inputs, its outputs there, its policy."""
+
+    graph: Graph
+    inputs: Any
+    wanted: Any
+    policy: Policy
+    facts: dict[str, Any]
+
+
+def inputs_of(graph: Graph) -> dict[str, np.ndarray]:
+    """The zero point where there is one element, else codes at both ends."""
+    tensor = graph.tensors[graph.inputs[0]]
+    if int(np.prod(tensor.shape)) == 1:
+        return {tensor.name: np.full(tensor.shape, tensor.zero_point, tensor.dtype)}
+    rng = np.random.default_rng([SEED, 98])
+    low, high = LIMITS[tensor.dtype]
+    return {tensor.name: rng.choice([low, high, low + 1, 3], tensor.shape).astype(tensor.dtype)}
+
+
+@cache
+def corpus(kind: str, dtype: str, bias: str) -> list[tuple[Graph, dict[str, np.ndarray]]]:
+    models = [model for layer in LAYERS for model in biased(kind, dtype, bias, layer)]
+    graphs = [qinterp.load(model) for model in [*models, windows(kind, dtype, bias)]]
+    return [(graph, inputs_of(graph)) for graph in graphs]
+
+
+@cache
+def examples(name: str) -> tuple[list[Example], list[str]]:
+    """The corpus under a scheme, as far as its runtime runs it; and where they differ."""
+    scheme = load_scheme(name)
+    runtime = session(scheme.evidence["runtime"])
+    found, differing = [], []
+    for one in CLASSES:
+        for graph, inputs in corpus(*one):
+            try:
+                theirs = runtime.run(graph.source, inputs)
+            except QInterpError:
+                continue
+            interpreter = qinterp.Interpreter(graph, scheme)
+            try:
+                ours = interpreter.run(inputs, capture=True).tensors
+            except QInterpError as error:
+                differing.append(f"{'/'.join(one)}: {error}")
+                continue
+            differing += [f"{'/'.join(one)}: {text}" for text in differences(theirs, ours)]
+            call = interpreter._steps[0].call
+            assert call is not None
+            found.append(Example(graph, inputs, dict(ours), call.policy, call.facts()))
+    return found, differing
+
+
+# ---- flips ----------------------------------------------------------------------------------
+
+PRESENT: dict[str, list[Any]] = {  # for what is absent
+    "product_precision": ["float32", "float64"],
+    "reduce_to": [15],
+    "group": [{"size": 2, "bits": 16}, {"size": 4, "bits": 32, "overflow": "wrap"}],
+}
+
+
+def alternatives(name: str, hint: Any, value: Any) -> list[Any]:
+    """Other values of a field: all that there are, or one less and one more."""
+    if get_origin(hint) in (Union, types.UnionType):
+        if value is None:
+            return PRESENT[name]
+        inner = next(option for option in get_args(hint) if option is not type(None))
+        return [None, *alternatives(name, inner, value)]
+    if get_origin(hint) is Literal:
+        return [option for option in get_args(hint) if option != value]
+    if name == "order":
+        return [list(p) for p in itertools.permutations(value) if p != tuple(value)]
+    return [not value] if hint is bool else [value - 1, value + 1]
+
+
+def flips(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Key path and other value of everything below ``path``."""
+    if isinstance(value, tuple):
+        for i, stage in enumerate(value):
+            yield path, [other.to_table() for other in value if other is not stage]
+            yield from flips(f"{path}.{i}", stage)
+        return
+    hints = get_type_hints(type(value))
+    for field in dataclasses.fields(value):
+        below, old = f"{path}.{field.name}", getattr(value, field.name)
+        if isinstance(old, tuple) and isinstance(old[0], Stage):
+            yield from flips(below, old)
+        elif dataclasses.is_dataclass(old):
+            yield below, None
+            yield from flips(below, old)
+        else:
+            for other in alternatives(field.name, hints[field.name], old):
+                yield below, other
+
+
+def flipped(scheme: Scheme, example: Example, path: str, value: Any) -> Scheme | None:
+    """The scheme with another value for nodes like this one; None if that is no scheme."""
+    facts = ("op", "activation", "weight", "bias", "groups", "per_channel")
+    table = scheme.to_table()
+    change = {"unset": [path]} if value is None else {"set": {path: value}}
+    when = {fact: example.facts[fact] for fact in facts if fact in example.facts}
+    table.setdefault("rule", []).append({"when": when, **change})
+    try:
+        return from_table(table)
+    except SchemeError:
+        return None
+
+
+def detected(scheme: Scheme, example: Example, path: str, value: Any) -> bool | None:
+    """Whether the example's outputs change; None if there is no such scheme."""
+    other = flipped(scheme, example, path, value)
+    if other is None:
+        return None
+    try:
+        ours = qinterp.run(example.graph, example.inputs, other).outputs
+    except QInterpError:
+        return True
+    return any(not np.array_equal(v, example.wanted[n]) for n, v in ours.items())
