@@ -13,8 +13,9 @@ from setuptools.command.build_ext import build_ext
 
 CHECKED = os.environ.get("QINTERP_CHECKED_KERNELS") == "1"
 PLANTED = os.environ.get("QINTERP_PLANTED_BUG", "0")
-# Exactness needs every float operation rounded on its own. -O3 is for the plain C loops (10x slower at gcc's -O2), and so is
-# -fno-trapping-math, which changes no result: nobody reads the exception flags.
+# Exactness needs every float operation rounded on its own. -O3 is for the plain C loops (10x
+# slower at gcc's -O2), and so is -fno-trapping-math, which changes no result: nobody reads the
+# exception flags.
 FLAGS = {
     "msvc": ["/O2", "/fp:precise"],
     "other": ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-trapping-math"],
@@ -22,7 +23,10 @@ FLAGS = {
 
 
 class BuildKernels(build_ext):
+    """Gives every compiler its own flags."""
+
     def build_extensions(self) -> None:
+        """Add the flags, then build."""
         for extension in self.extensions:
             extension.extra_compile_args += FLAGS.get(self.compiler.compiler_type, FLAGS["other"])
         super().build_extensions()
@@ -31,12 +35,17 @@ class BuildKernels(build_ext):
 kernels = Extension(
     "qinterp._kernels",
     ["qinterp/_kernels.pyx", *sorted(str(source) for source in Path("qinterp/_c").glob("*.c"))],
-    define_macros=[("QINTERP_PLANTED_BUG", PLANTED), *([("QINTERP_CHECKED_KERNELS", "1")] if CHECKED else [])],
+    define_macros=[
+        ("QINTERP_PLANTED_BUG", PLANTED),
+        *([("QINTERP_CHECKED_KERNELS", "1")] if CHECKED else []),
+    ],
     depends=sorted(str(header) for header in Path("qinterp/_c").glob("*.h")),
 )
 checks = {"boundscheck": CHECKED, "wraparound": CHECKED, "initializedcheck": CHECKED}
 setup(
     # force: Cython does not see that the directives changed
-    ext_modules=cythonize([kernels], compiler_directives={"language_level": 3, **checks}, force=True),
+    ext_modules=cythonize(
+        [kernels], compiler_directives={"language_level": 3, **checks}, force=True
+    ),
     cmdclass={"build_ext": BuildKernels},
 )

@@ -53,7 +53,30 @@ if TYPE_CHECKING:
     from qinterp.scheme import Scheme
     from qinterp.schemes_io import load_scheme, scheme_names
 
-__all__ = ["__version__", *sorted(_HOME), *_MODULES]
+__all__ = [
+    "Capture",
+    "Diff",
+    "Event",
+    "Graph",
+    "Identification",
+    "InputError",
+    "Interpreter",
+    "ModelFormatError",
+    "QInterpError",
+    "Result",
+    "Scheme",
+    "SchemeError",
+    "UnsupportedOperatorError",
+    "__version__",
+    "diff",
+    "explain",
+    "identify",
+    "load",
+    "load_scheme",
+    "run",
+    "scheme_names",
+    "testing",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -67,4 +90,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return __all__

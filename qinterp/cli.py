@@ -228,7 +228,7 @@ def diff(
     workers: int | None,
     as_json: bool,
 ) -> None:
-    """Where do two sides part on MODEL, and why?
+    """Say where two sides part on MODEL, and why.
 
     A side (-s) is a scheme, or runtime:NAME. Exit status 1 if they differ.
     """
@@ -280,9 +280,7 @@ def diff(
 @click.option("--samples", type=click.IntRange(1), default=4, help="How many inputs.")
 @_seed_option
 @_json_option
-def verify(
-    model: str, input_file: Path | None, samples: int, seed: int, as_json: bool
-) -> None:
+def verify(model: str, input_file: Path | None, samples: int, seed: int, as_json: bool) -> None:
     """Compare every scheme that has a runtime here with that runtime, per operator kind."""
     from qinterp.importers import load
     from qinterp.report.inputs import choose_many
@@ -321,9 +319,7 @@ def schemes(name: str | None, show_hash: bool, as_json: bool) -> None:
         click.echo(to_toml(scheme), nl=False)
 
 
-def _one_scheme(
-    names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]
-) -> Scheme:
+def _one_scheme(names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]) -> Scheme:
     from qinterp.schemes_io import load_scheme
 
     if len(names) > 1:

@@ -104,6 +104,8 @@ class Policy:
     recipe : a recipe with parameters, for operators that are not accumulate-and-requantize.
     bias : how a bias on another scale joins the accumulator; None: its codes are steps of it.
     lacks : why the backend cannot run the node; empty if it can.
+    unsigned : codes of uint8 as they are, or as those of int8, 128 less, as in a backend that has
+        no others.
     """
 
     effective_scale: EffectiveScale = field(default_factory=EffectiveScale)
@@ -116,6 +118,7 @@ class Policy:
     recipe: RecipeChoice | None = None
     bias: BiasRescale | None = None
     lacks: str = ""
+    unsigned: Literal["native", "as_signed"] = "native"
 
 
 class RecipeRegistry:
@@ -176,7 +179,7 @@ RECIPES = RecipeRegistry("qinterp.ops")
 
 POLICY_KEYS = (
     "effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds",
-    "recipes", "recipe", "bias", "lacks",
+    "recipes", "recipe", "bias", "lacks", "unsigned",
 )  # fmt: skip
 _TOP_KEYS = (
     "name", "extends", "source", "evidence", "default", "rule", "node", "fallback",
@@ -487,6 +490,9 @@ def _policy_of(text: str, kind: str, where: str) -> Policy:
         parts["recipes"] = one_of(table["recipes"], RECIPES.families(), f"{where}.recipes")
     if "lacks" in table:
         parts["lacks"] = convert(str, table["lacks"], f"{where}.lacks")
+    if "unsigned" in table:
+        signs = ("native", "as_signed")
+        parts["unsigned"] = one_of(table["unsigned"], signs, f"{where}.unsigned")
     if table.get("recipe") is not None:
         parts["recipe"] = _recipe(table["recipe"], kind, f"{where}.recipe")
     policy = Policy(**parts)

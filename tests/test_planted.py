@@ -11,13 +11,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-import pytest
 from conftest import SEED
 from judging import differences, session
 
@@ -77,7 +76,9 @@ def spread(low: int, high: int, count: int) -> tuple[float, ...]:
 # three doubles, between which the rounding of the mantissa lies. 11394582 and 13084258: the two
 # orders give doubles between which the accumulators named have a tie.
 PINNED = (float.fromhex("0x1.58b642p-1"), float.fromhex("0x1.8a217cp+0"))
-ODD = tuple(range(65537, 65537 + 2 * 24, 2))
+ODD = tuple(
+    range(65537 - 2 * 12, 65538, 2)
+)  # times 65535: odd numbers of 32 bits, ties of the mantissa
 LAYERS = [
     Layer(*PINNED, 5, hexes(9207404, 11957369, exponent=-47) + spread(-24, -2, 24)),
     Layer(*PINNED, -5, hexes(9207404, 11957369, exponent=-46) + spread(-6, 2, 8)),

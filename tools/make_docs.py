@@ -55,7 +55,7 @@ def _axes(schemes: Sequence[Scheme]) -> Iterable[str]:
     yield "## By axis\n"
     for kind, title, facts in EXAMPLES:
         yield f"### {title}\n"
-        yield "| scheme | effective scale (S1) | accumulator (A) | requantization (R) | bounds (B1) |"
+        yield "| scheme | effective scale (S1) | accumulator (A) | stages (R) | bounds (B1) |"
         yield "|---|---|---|---|---|"
         for scheme in schemes:
             policy = scheme.policy({"op": kind, **facts})
@@ -72,7 +72,7 @@ def _cells(policy: Policy, kind: str) -> list[str]:
     acc = policy.accumulator
     bounds = policy.activation_bounds
     scale = policy.effective_scale
-    precision = scale.precision
+    precision: str = scale.precision
     if scale.product_precision:
         precision += f", product {scale.product_precision}"
     return [
@@ -103,8 +103,8 @@ def _section(scheme: Scheme) -> str:
     known += [f"{k} {evidence[k]}" for k in ("runtime", "version", "test") if k in evidence]
     lines.append(f"*Evidence.* {', '.join(known)}.\n")
     notes = evidence.get("notes", [])
-    for note in [notes] if isinstance(notes, str) else notes:
-        lines.append(f"- {' '.join(note.split())}")
+    listed = [notes] if isinstance(notes, str) else notes
+    lines += [f"- {' '.join(note.split())}" for note in listed]
     if notes:
         lines.append("")
     lines += ["| where | what |", "|---|---|"]

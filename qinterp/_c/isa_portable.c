@@ -1,7 +1,6 @@
 /* Plain C for every compiler. gcc and clang vectorize the loops for the baseline of the platform. */
 #include "packed.h"
 
-#include <math.h>
 #include <string.h>
 
 #define INLINE static inline
@@ -78,84 +77,111 @@ static void gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void
     }
 }
 
+/* ---- depthwise; weights: (taps, 16 channels) ---- */
+
 enum { LANES = 16 };
 
-#define ADD_TAPS(type)                                                                       \
-    for (t = 0; t < count; t++) {                                                            \
-        const type *x = (const type *)(taps[p * count + t] + offset);                        \
-        const int16_t *w = weights + t * LANES;                                              \
-        for (c = 0; c < LANES; c++) sum[c] += (uint32_t)((int32_t)x[c] * w[c]);              \
-    }                                                                                        \
-    break;
+/* Products of words: compilers know instructions for those. */
+INLINE void add_products(int32_t *sum, const int16_t *x, const int16_t *w)
+{
+    int c;
+    for (c = 0; c < LANES; c++) sum[c] = (int32_t)((uint32_t)sum[c] + (uint32_t)((int32_t)x[c] * w[c]));
+}
 
-#define ADD_TAPS_OF_TAIL(type)                                                               \
-    for (t = 0; t < count; t++) {                                                            \
-        const type *x = (const type *)(taps[p * count + t] + offset);                        \
-        for (c = 0; c < channels; c++) sum[c] += (uint32_t)((int32_t)x[c] * weights[t * LANES + c]); \
-    }                                                                                        \
-    break;
+INLINE void depthwise_pixels(const uint8_t *const *taps, int count, int pixels, ptrdiff_t offset, int channels,
+                             const int16_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
+                             const int conversion)
+{
+    int p, t;
+    for (p = 0; p < pixels; p++) {
+        int32_t sum[LANES];
+        int16_t x[LANES] = {0};
+        memcpy(sum, bias, sizeof sum);
+        for (t = 0; t < count; t++) {
+            const uint8_t *from = taps[p * count + t] + offset;
+            if (channels == LANES)
+                convert_16((uint8_t *)x, from, conversion);
+            else
+                convert((uint8_t *)x, from, channels, from, conversion); /* element by element */
+            add_products(sum, x, weights + t * LANES);
+        }
+        memcpy(tile + p * tile_stride, sum, sizeof sum);
+    }
+}
 
-/* Weights: (taps, 16 channels). */
 static void depthwise(const uint8_t *const *taps, int count, int pixels, ptrdiff_t offset, int x_type, int channels,
                       const uint8_t *limit, const int16_t *weights, const int32_t *bias, int32_t *tile,
                       ptrdiff_t tile_stride)
 {
-    int p, t, c;
     (void)limit;
-    for (p = 0; p < pixels; p++) {
-        uint32_t sum[LANES];
-        for (c = 0; c < LANES; c++) sum[c] = (uint32_t)bias[c];
-        switch (channels == LANES ? x_type : x_type + 16) {
-        case QI_I8: ADD_TAPS(int8_t)
-        case QI_U8: ADD_TAPS(uint8_t)
-        case QI_I16: ADD_TAPS(int16_t)
-        case QI_I8 + 16: ADD_TAPS_OF_TAIL(int8_t)
-        case QI_U8 + 16: ADD_TAPS_OF_TAIL(uint8_t)
-        default: ADD_TAPS_OF_TAIL(int16_t)
+    switch (x_type) {
+    case QI_I8:
+        depthwise_pixels(taps, count, pixels, offset, channels, weights, bias, tile, tile_stride, QI_WIDEN_SIGNED);
+        break;
+    case QI_U8:
+        depthwise_pixels(taps, count, pixels, offset, channels, weights, bias, tile, tile_stride, QI_WIDEN_UNSIGNED);
+        break;
+    default: depthwise_pixels(taps, count, pixels, offset, channels, weights, bias, tile, tile_stride, QI_COPY_WORDS); break;
+    }
+}
+
+/* ---- requantization ---- */
+
+INLINE int32_t clamped(int64_t y, const qi_requantizer *with)
+{
+    y = y < with->low ? with->low : y;
+    return (int32_t)(y > with->high ? with->high : y);
+}
+
+/* One row; y may be what x is. */
+INLINE void requantize_row(const int32_t *x, int first, int channels, const qi_requantizer *with, int32_t *y)
+{
+    const double most = with->high - with->zero_point, least = with->low - with->zero_point;
+    const float most32 = (float)most, least32 = (float)least; /* integers: clamping before rounding changes nothing */
+    int c;
+    switch (with->kind) {
+    case QI_MULTIPLIER:
+        for (c = 0; c < channels; c++) {
+            const int i = first + c;
+            const int64_t product = (int64_t)(int32_t)((uint32_t)x[c] << with->left[i]) * with->multiplier[i];
+            const int64_t rounded = (product + (product < 0 ? with->below[i] : with->above[i])) >> with->shift[i];
+            y[c] = clamped((int32_t)((uint32_t)rounded + (uint32_t)with->zero_point), with);
         }
-        for (c = 0; c < LANES; c++) tile[p * tile_stride + c] = (int32_t)sum[c];
-    }
-}
-
-static int32_t clamped(int64_t y, const qi_requantizer *with)
-{
-    return (int32_t)(y < with->low ? with->low : y > with->high ? with->high : y);
-}
-
-static int32_t requantized(int32_t x, int c, const qi_requantizer *with)
-{
-    if (with->kind == QI_MULTIPLIER) {
-        int64_t product = (int64_t)(int32_t)((uint32_t)x << with->left[c]) * with->multiplier[c];
-        int64_t y = (product + (product < 0 ? with->below[c] : with->above[c])) >> with->shift[c];
-        return clamped((int32_t)((uint32_t)y + (uint32_t)with->zero_point), with);
-    }
-    if (with->kind == QI_FLOAT32) {
-        const float most = (float)(with->high - with->zero_point), least = (float)(with->low - with->zero_point);
-        float v = (float)x * with->scale32[c];
-        v = v > most ? most : v < least ? least : v; /* integers both: clamping before rounding changes nothing */
-        return clamped((int64_t)((v + 12582912.0f) - 12582912.0f) + with->zero_point, with); /* ties to even */
-    } else {
-        const double most = with->high - with->zero_point, least = with->low - with->zero_point;
-        double v = (double)x * with->scale64[c], whole;
-        v = v > most ? most : v < least ? least : v;
-        whole = trunc(v);
-        if (fabs(v - whole) >= 0.5) whole += v < 0 ? -1 : 1;
-        return clamped((int64_t)whole + with->zero_point, with);
+        break;
+    case QI_FLOAT32:
+        for (c = 0; c < channels; c++) {
+            float v = (float)x[c] * with->scale32[first + c];
+            v = v > most32 ? most32 : v;
+            v = v < least32 ? least32 : v;
+            y[c] = (int32_t)((v + 12582912.0f) - 12582912.0f) + with->zero_point; /* 2^23 + 2^22: ties to even */
+        }
+        break;
+    default:
+        for (c = 0; c < channels; c++) {
+            /* the largest double below 1/2: the sum never reaches the next integer unless the fraction is 1/2 or more */
+            double v = (double)x[c] * with->scale64[first + c];
+            v = v > most ? most : v;
+            v = v < least ? least : v;
+            y[c] = (int32_t)(v + (v < 0 ? -0.49999999999999994 : 0.49999999999999994)) + with->zero_point;
+        }
+        break;
     }
 }
 
 static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                        const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride)
 {
-    int r, c;
-    for (r = 0; r < rows; r++) {
-        const int32_t *x = tile + r * tile_stride;
-        if (out_type == QI_I16) {
-            int16_t *y = (int16_t *)out + r * out_stride;
-            for (c = 0; c < channels; c++) y[c] = (int16_t)requantized(x[c], first + c, with);
-        } else { /* the low 8 bits, signed or not */
-            uint8_t *y = (uint8_t *)out + r * out_stride;
-            for (c = 0; c < channels; c++) y[c] = (uint8_t)requantized(x[c], first + c, with);
+    int32_t y[64];
+    int r, c, i;
+    for (c = 0; c < channels; c += 64) {
+        const int n = channels - c < 64 ? channels - c : 64;
+        for (r = 0; r < rows; r++) {
+            const ptrdiff_t at = r * out_stride + c;
+            requantize_row(tile + r * tile_stride + c, first + c, n, with, y);
+            if (out_type == QI_I16)
+                for (i = 0; i < n; i++) ((int16_t *)out)[at + i] = (int16_t)y[i];
+            else /* the low 8 bits, signed or not */
+                for (i = 0; i < n; i++) ((uint8_t *)out)[at + i] = (uint8_t)y[i];
         }
     }
 }

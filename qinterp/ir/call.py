@@ -63,6 +63,21 @@ def broadcast_form(first: Shape, second: Shape) -> tuple[str, int]:
     return ("rows", inner) if inner > 1 else ("scalar", repeated)
 
 
+def _is_uint8(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.dtype == "uint8" and tensor.quantization is not None
+
+
+def flip_sign(tensor: Tensor | None, value: Array) -> Array:
+    """Codes of uint8 as those of int8, 128 less, and the other way round; other arrays as they are.
+
+    ``tensor`` is the one of uint8.
+    """
+    if not _is_uint8(tensor):
+        return value
+    other = np.int8 if value.dtype == np.uint8 else np.uint8
+    return (value.view(np.uint8) ^ 0x80).view(other)
+
+
 class Call:
     """A node, its operands by name, and the policy it runs under.
 
@@ -175,6 +190,32 @@ class Call:
         inputs = [real(t) for t in self.inputs]
         return Call(self.node, list(self._position), inputs, outputs, known, self.policy)
 
+    @property
+    def is_unsigned(self) -> bool:
+        """Whether a tensor has codes of uint8."""
+        return any(map(_is_uint8, (*self.inputs, *self.outputs)))
+
+    def as_signed(self) -> Call:
+        """The same call with int8 for uint8: codes and zero points are 128 less."""
+
+        def signed(tensor: Tensor) -> Tensor:
+            if not _is_uint8(tensor) or tensor.quantization is None:
+                return tensor
+            q = tensor.quantization
+            moved = replace(q, zero_point=q.zero_point - 128)
+            return replace(tensor, dtype="int8", quantization=moved, data=None)
+
+        inputs = [None if t is None else signed(t) for t in self.inputs]
+        known = {
+            t.name: flip_sign(t, self._known[t.name])
+            for t in self.inputs
+            if t is not None and t.name in self._known
+        }
+        outputs = [signed(t) for t in self.outputs]
+        return Call(
+            self.node, list(self._position), inputs, outputs, known, self.policy, self.params
+        )
+
     # ---- checks ---------------------------------------------------------------------------
 
     def rank(self, operand: str, *ranks: int) -> Shape:
@@ -182,9 +223,7 @@ class Call:
         tensor = self[operand]
         if len(tensor.shape) not in ranks:
             wanted = " or ".join(map(str, ranks))
-            self.malformed(
-                f"operand {operand!r} must have rank {wanted}, got {tensor.describe()}"
-            )
+            self.malformed(f"operand {operand!r} must have rank {wanted}, got {tensor.describe()}")
         return tensor.shape
 
     def types(self, **allowed: Sequence[str]) -> None:
@@ -192,9 +231,7 @@ class Call:
         for name, dtypes in allowed.items():
             tensor = self.output if name == "output" else self.get(name)
             if tensor is not None and tensor.dtype not in dtypes:
-                self.unsupported(
-                    f"{name} must be {' or '.join(dtypes)}, got {tensor.describe()}"
-                )
+                self.unsupported(f"{name} must be {' or '.join(dtypes)}, got {tensor.describe()}")
 
     def check(self, condition: bool, message: str) -> None:
         """ModelFormatError with ``message`` unless ``condition``."""

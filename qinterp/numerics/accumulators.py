@@ -122,7 +122,7 @@ class Proof:
 
     @property
     def path(self) -> str:
-        """ "any order" or "in order"."""
+        """``any order`` or ``in order``."""
         return "any order" if self.any_order else "in order"
 
 

@@ -28,9 +28,7 @@ def check_activation(call: Call) -> None:
     """ModelFormatError unless the fused activation is one we know."""
     activation = call.attributes["activation"]
     if activation not in ACTIVATIONS:
-        call.unsupported(
-            f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
-        )
+        call.unsupported(f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
 
 
 def activation_bounds(call: Call) -> tuple[int, int]:
@@ -88,7 +86,8 @@ def bias_steps(call: Call) -> Callable[[Array], Array]:
     if spec is None or bias.quantization is None:
         return codes
     first, second = call.inputs[:2]
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     step = np.float32(call.per_tensor(first)[0]) * call.quantization(second).scale
     scale = bias.quantization.scale
     near = np.abs(step - scale) / step < np.float32(spec.tolerance)

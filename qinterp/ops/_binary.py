@@ -159,9 +159,7 @@ def common_unit(call: Call) -> tuple[int, int, Fraction, bool]:
     """
     first, second = operand_scales(call)
     unit = Fraction(
-        math.gcd(
-            first.numerator * second.denominator, second.numerator * first.denominator
-        ),
+        math.gcd(first.numerator * second.denominator, second.numerator * first.denominator),
         first.denominator * second.denominator,
     )
     multiples = int(first / unit), int(second / unit)

@@ -25,9 +25,7 @@ def one_per_dimension(call: Call, operand: str) -> list[int]:
     """The value of an operand that holds one integer for every dimension of the input."""
     values = call.integers(operand)
     rank = len(call["input"].shape)
-    call.check(
-        len(values) == rank, f"operand {call[operand].describe()} must have {rank} elements"
-    )
+    call.check(len(values) == rank, f"operand {call[operand].describe()} must have {rank} elements")
     return values
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from qinterp.errors import UnsupportedOperatorError
 from qinterp.ir import Call, Tensor
-from qinterp.ir.call import Shape
+from qinterp.ir.call import Shape, flip_sign
 from qinterp.ir.tensor import Array
 from qinterp.scheme import RECIPES, Policy, RecipeChoice, Scheme
 
@@ -149,9 +149,7 @@ class Operator:
         from qinterp.ops._dequantized import Dequantized, dequantized
 
         self.float_recipe = name
-        self.recipe("dequantized", Dequantized, family="float")(
-            dequantized(prepare, self.state)
-        )
+        self.recipe("dequantized", Dequantized, family="float")(dequantized(prepare, self.state))
 
     def moves(self, movement: Callable[[Call], Move]) -> Callable[[Call], Move]:
         """Declare a data movement: one index map, which the twin applies to indices."""
@@ -228,12 +226,33 @@ class Operator:
         recipe = self.recipes[choice.name]
         if choice.params is None and recipe.params is not None:
             choice = RecipeChoice(choice.name, recipe.params())
+        if policy.unsigned == "as_signed" and call.is_unsigned:
+            recipe = replace(recipe, prepare=_as_signed(recipe.prepare))
         return recipe, choice, policy
 
     @property
     def source_file(self) -> str:
         """Where the operator is declared."""
         return inspect.getsourcefile(self._infer) or "" if self._infer else ""
+
+
+def _as_signed(prepare: Prepare) -> Prepare:
+    """``prepare`` of the call with int8 for uint8."""
+
+    def prepare_signed(call: Call) -> Run:
+        run_signed = prepare(call.as_signed())
+
+        def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+            codes = [
+                None if v is None else flip_sign(t, v)
+                for t, v in zip(call.inputs, values, strict=False)
+            ]
+            outputs = run_signed(codes, notes)
+            return [flip_sign(t, v) for t, v in zip(call.outputs, outputs, strict=True)]
+
+        return run
+
+    return prepare_signed
 
 
 OPERATORS: dict[str, Operator] = {}

@@ -41,7 +41,8 @@ def tail_mask(call: Call, tail: Remainder, shape: Shape) -> npt.NDArray[np.bool_
         run = shape[-1]
     elif tail.along == "row" and len(call.inputs) > 1:
         first, second = call.inputs[:2]
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         run = broadcast_form(first.shape, second.shape)[1]
     if size == 0 or run % tail.block == 0:
         return None

@@ -59,7 +59,8 @@ def _bound(call: Call, real: float, grids: Sequence[Grid]) -> tuple[Grid, int]:
 def _clamped(call: Call) -> Run:
     params: ClampedGrid = call.params
     low, high = ACTIVATIONS[call.attributes["activation"]]
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     bounds = {"low": _bound(call, low, params.low), "high": _bound(call, high, params.high)}
     rescale, finish = to_grid(call, call["input"]), from_grid(call, bounded=False)
 

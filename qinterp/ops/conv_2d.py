@@ -85,16 +85,14 @@ def accumulate(call: Call) -> Run:
         )  # fmt: skip
 
     def pack(**options: Any) -> _kernels.PackedConv:
-        image = call["input"].shape[1:]
+        _, h, w, c = call["input"].shape
         return _kernels.PackedConv(
-            image, call["input"].numpy_dtype, call.value("filter"), known_bias(call),
+            (h, w, c), call["input"].numpy_dtype, call.value("filter"), known_bias(call),
             x_zero_point, w_zero_point, strides, dilations, padding, size, groups, **options,
         )  # fmt: skip
 
     rows = ("filter", lambda w: w.reshape(oc, -1))
-    return prepare_run(
-        call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps
-    )
+    return prepare_run(call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps)
 
 
 @CONV_2D.recipe("float32", floats=True)

@@ -32,8 +32,7 @@ def shapes(call: Call) -> list[Shape]:
     shape, indices = call["input"].shape, call["indices"].shape
     axis, batch_dims = _dimensions(call)
     call.check(
-        0 <= batch_dims <= min(axis, len(indices))
-        and shape[:batch_dims] == indices[:batch_dims],
+        0 <= batch_dims <= min(axis, len(indices)) and shape[:batch_dims] == indices[:batch_dims],
         f"{call['indices'].describe()} does not share {batch_dims} batch dimensions before axis "
         f"{axis} with {call['input'].describe()}",
     )

@@ -20,7 +20,8 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.libm import Function
-from qinterp.numerics.parameters import QuantizationParameters, choose_qparams
+from qinterp.numerics.parameters import QuantizationParameters as Grid
+from qinterp.numerics.parameters import choose_qparams
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.scales import Multiplier
 from qinterp.numerics.stages import AddZeroPoint, Clamp, DivideScale, Round, Stage
@@ -31,9 +32,8 @@ from qinterp.ops.hard_swish import HARD_SWISH
 from qinterp.ops.logistic import LOGISTIC
 from qinterp.ops.tanh import TANH
 
+CODES = ("int8", "uint8")
 _NO_MULTIPLIER = Multiplier("none")
-_CODES = np.arange(-128, 128)
-_BOUNDS = (-128, 127)
 
 FloatFunction = Callable[[Array, Mapping[str, Function]], Array]
 
@@ -77,32 +77,25 @@ class RescaledTable(RunningSumTable):
                 raise ValueError(f"{name} must be a least and a greatest number")
 
 
-def _table(
-    call: Call,
-    source: QuantizationParameters,
-    target: QuantizationParameters,
-    function: FloatFunction,
-) -> Array:
-    """The codes of ``target`` for every code of ``source``, from -128 on."""
+def _table(call: Call, source: Grid, target: Grid, function: FloatFunction) -> Array:
+    """The codes of ``target`` for every code of ``source``, from the least on."""
     params: RunningSumTable = call.params
+    low, high = _limits(call)
     step = np.float32(source.scale)
-    arguments = np.empty(256, np.float32)
-    arguments[0] = np.float32(-128 - source.zero_point) * step
-    arguments[1:] = step
+    arguments = np.full(high - low + 1, step)
+    arguments[0] = np.float32(low - source.zero_point) * step
     with np.errstate(all="ignore"):
         made = function(np.cumsum(arguments, dtype=np.float32), functions(params))
     stages = Requantizer(
         params.quantize,
         Rescale.of_factor(target.scale, _NO_MULTIPLIER),
         zero_point=int(target.zero_point),
-        bounds=_BOUNDS,
+        bounds=(low, high),
     )
     return apply_stages(stages, made)
 
 
-def _rescaled(
-    call: Call, codes: Array, source: QuantizationParameters, target: QuantizationParameters
-) -> Array:
+def _rescaled(call: Call, codes: Array, source: Grid, target: Grid) -> Array:
     """Codes of one grid as codes of another."""
     params: RescaledTable = call.params
     multiplier = call.policy.multiplier
@@ -115,35 +108,36 @@ def _rescaled(
         params.from_real,
         Rescale.of_factor(factor, multiplier),
         zero_point=int(target.zero_point),
-        bounds=_BOUNDS,
+        bounds=_limits(call),
     )
     return apply_stages(stages, x)
 
 
-def _grids(call: Call) -> tuple[QuantizationParameters, QuantizationParameters, int]:
-    """Of input and output as if their codes were int8, and what that takes off a code."""
-    kind = call["input"].dtype
-    call.types(input=("int8", "uint8"), output=(kind,))
-    moved = 128 if kind == "uint8" else 0
-    source, target = (
-        QuantizationParameters(scale, zero_point - moved)
-        for scale, zero_point in (call.per_tensor(t) for t in (call["input"], call.output))
-    )
-    return source, target, moved
+def _limits(call: Call) -> tuple[int, int]:
+    kind = call.output.int_type
+    return kind.min, kind.max
 
 
-def _looked_up(call: Call, entries: Array, moved: int) -> Run:
-    return lookup(call, entries[codes_of(call["input"].dtype) - moved + 128] + moved)
+def _grids(call: Call) -> tuple[Grid, Grid]:
+    """Of input and output."""
+    call.types(input=CODES, output=(call["input"].dtype,))
+    return Grid(*call.per_tensor(call["input"])), Grid(*call.per_tensor(call.output))
+
+
+def _looked_up(call: Call, entries: Array) -> Run:
+    return lookup(call, entries[codes_of(call["input"].dtype) - _limits(call)[0]])
 
 
 def _between_rescalings(call: Call, function: FloatFunction) -> Run:
     params: RescaledTable = call.params
-    source, target, moved = _grids(call)
-    arguments = choose_qparams(*params.arguments, schema="asymmetric")
-    values = choose_qparams(*params.values, schema="asymmetric")
+    source, target = _grids(call)
+    dtype = call["input"].dtype
+    arguments = choose_qparams(*params.arguments, schema="asymmetric", dtype=dtype)
+    values = choose_qparams(*params.values, schema="asymmetric", dtype=dtype)
     table = _table(call, arguments, values, function)
-    codes = table[_rescaled(call, _CODES, source, arguments) + 128]
-    return _looked_up(call, _rescaled(call, codes, values, target), moved)
+    low, high = _limits(call)
+    codes = table[_rescaled(call, np.arange(low, high + 1), source, arguments) - low]
+    return _looked_up(call, _rescaled(call, codes, values, target))
 
 
 @LOGISTIC.recipe("rescaled_table", RescaledTable)
@@ -162,8 +156,8 @@ def tanh(call: Call) -> Run:
 @HARD_SWISH.recipe("running_sum_table", RunningSumTable)
 def hard_swish(call: Call) -> Run:
     """``x * min(max(x + 3, 0), 6) / 6`` by a table, where ``x + 3`` has lost its fraction."""
-    source, target, moved = _grids(call)
-    return _looked_up(call, _table(call, source, target, _cut_hard_swish), moved)
+    source, target = _grids(call)
+    return _looked_up(call, _table(call, source, target, _cut_hard_swish))
 
 
 def _cut_hard_swish(x: Array, library: Any) -> Array:

@@ -104,9 +104,7 @@ def real(call: Call) -> Run:
         def exact(i: int, digits: int) -> Fraction:
             return int(difference.flat[i]) ** 2 * ratio
 
-        return quantize_real(
-            call, difference.astype(np.float64) ** 2 * float(ratio), exact, bounds
-        )
+        return quantize_real(call, difference.astype(np.float64) ** 2 * float(ratio), exact, bounds)
 
     return pairwise(call, evaluate)
 

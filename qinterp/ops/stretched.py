@@ -64,7 +64,6 @@ def bilinear(call: Call) -> Run:
     )
     down, across = down[:, None, None], across[None, :, None]
     kind = call.output.int_type
-    moved = 128 if call["input"].dtype == "uint8" else 0  # the source has int8 only
     dtype = call.output.numpy_dtype
 
     def between(a: Any, b: Any, fraction: Any) -> Any:
@@ -73,11 +72,11 @@ def bilinear(call: Call) -> Run:
         return a + (b - a) * fraction
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        x = values[0].astype(np.float32) - np.float32(moved)
+        x = values[0].astype(np.float32)
         upper, lower = x[:, top], x[:, bottom]
         first = between(upper[:, :, left], lower[:, :, left], down)
         second = between(upper[:, :, right], lower[:, :, right], down)
-        codes = np.trunc(between(first, second, across)) + moved
+        codes = np.trunc(between(first, second, across))
         return [np.clip(codes, kind.min, kind.max).astype(dtype)]
 
     return run

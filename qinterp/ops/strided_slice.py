@@ -115,9 +115,7 @@ def _position(
         )
         return start
     if call.attributes["offset"] and end is not None:
-        call.check(
-            0 <= start + end <= size, f"{end} elements from {start} leave an axis of {size}"
-        )
+        call.check(0 <= start + end <= size, f"{end} elements from {start} leave an axis of {size}")
         end += start
     stop = _bound(end, size if stride > 0 else -1, size, stride)
     if (stop - start) * stride <= 0:

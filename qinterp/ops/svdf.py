@@ -134,7 +134,7 @@ _LANES = 4
 
 
 def add_in_lanes(a: Array, b: Any) -> Array:
-    """Sums of ``a * b`` over the last axis: whole blocks in four lanes, then the rest one by one."""
+    """Sums of ``a * b`` over the last axis: whole blocks in four lanes, then the rest singly."""
     a, b = np.broadcast_arrays(a, b)
     whole = a.shape[-1] // _LANES * _LANES
     lanes = np.zeros((*a.shape[:-1], _LANES), np.float32)

@@ -95,7 +95,9 @@ def shapes(call: Call) -> list[Shape]:
             call.check(
                 shape == (cells, width), f"{operand} must be {[cells, width]}, is {list(shape)}"
             )
-        call.check(call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements")
+        call.check(
+            call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements"
+        )
     batch = outer[1] if call.attributes["time_major"] else outer[0]
     if call.get("projection") is not None:
         call.check(
@@ -104,9 +106,7 @@ def shapes(call: Call) -> list[Shape]:
     else:
         call.check(units == cells, f"{units} units need a projection from {cells} cells")
     for operand, width in (("output_state", units), ("cell_state", cells)):
-        call.check(
-            call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}"
-        )
+        call.check(call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}")
     return [(*outer, units)]
 
 
@@ -155,7 +155,7 @@ def integer_8x8_16(call: Call) -> Run:
 
 
 def _check_types(call: Call) -> None:
-    present = {n: ("int8",) for n in _weights(call)} | {f"{g}_bias": ("int32",) for g in GATES}
+    present = dict.fromkeys(_weights(call), ("int8",)) | {f"{g}_bias": ("int32",) for g in GATES}
     call.types(
         input=("int8",), **present, projection=("int8",), projection_bias=("int32",),
         output_state=("int8",), cell_state=("int16",), output=("int8",),
@@ -164,7 +164,8 @@ def _check_types(call: Call) -> None:
         if call.get(name) is not None:
             call.unsupported(f"operand {name!r} (peephole or layer normalization)")
     call.check(
-        len(call.attributes["intermediates"]) == 5 and call.attributes["intermediates"][4] is not None,
+        len(call.attributes["intermediates"]) == 5
+        and call.attributes["intermediates"][4] is not None,
         "an integer LSTM needs five intermediates, the last with the hidden state's scale",
     )
 
@@ -235,7 +236,8 @@ def _gate(call: Call, gate: str, function: npt.NDArray[np.int16]) -> Gate:
     def activation(x: Array, h: Array) -> npt.NDArray[np.int64]:
         first = np.clip(from_input(x), -32768, 32767)
         total = np.clip(from_state(h) + first, -32768, 32767)
-        return function[total + 32768].astype(np.int64)
+        activated: npt.NDArray[np.int64] = function[total + 32768].astype(np.int64)
+        return activated
 
     return activation
 
@@ -270,9 +272,7 @@ def _hidden(call: Call, params: Integer8x8x16) -> Callable[[Array], Array]:
 
     def through_projection(product: Array) -> Array:
         hidden = apply_stages(hide, product, np.int8)
-        acc, _ = _kernels.matmul(
-            hidden, w, added, -hidden_zero_point, no_zero_point, accumulator
-        )
+        acc, _ = _kernels.matmul(hidden, w, added, -hidden_zero_point, no_zero_point, accumulator)
         codes = apply_stages(project, acc, np.int8)
         return np.clip(codes, -clip, clip).astype(np.int8) if clip > 0 else codes
 

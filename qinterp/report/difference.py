@@ -30,7 +30,6 @@ from qinterp.difference.sides import Given
 from qinterp.errors import InputError
 from qinterp.interpreter import Inputs
 from qinterp.ir import Graph
-from qinterp.ir.tensor import Array
 from qinterp.report.tables import WIDTH, print_table, say
 from qinterp.schemes_io import scheme_names
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from qinterp.capture import Capture
-from qinterp.errors import InputError
 from qinterp.difference import read_dump
 from qinterp.difference.dumps import Match
+from qinterp.errors import InputError
 from qinterp.importers import load
 from qinterp.importers._shipped import samples as shipped_samples
 from qinterp.importers._shipped import shipped_models
@@ -49,9 +49,7 @@ def choose_inputs(graph: Graph, file: Path | None, sample: int = 0, seed: int = 
     return ChosenInputs(random_inputs(graph, seed), f"random, seed {seed}")
 
 
-def choose_many(
-    graph: Graph, file: Path | None, count: int, seed: int = 0
-) -> list[ChosenInputs]:
+def choose_many(graph: Graph, file: Path | None, count: int, seed: int = 0) -> list[ChosenInputs]:
     """``count`` different inputs, or the one in ``file``."""
     if file is not None:
         return [choose_inputs(graph, file)]
@@ -159,5 +157,3 @@ def _from_file(graph: Graph, file: Path) -> dict[str, Array]:
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{file}: not an .npy: {error}") from None
     return {graph.inputs[0]: value}
-
-

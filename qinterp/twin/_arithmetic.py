@@ -130,7 +130,9 @@ def _between_shifts(value: Fraction, multiplier: Any) -> Factor:
     # the least shifts that bring the value to a half and, within the limit, to 2**bits
     post = max(-exponent - 1, min(multiplier.bits - exponent, multiplier.post_limit), 0)
     longest = Fraction(2**multiplier.bits - 1)
-    pre = next(p for p in range(post // 2 + 1) if p == post // 2 or value * 2 ** (post + p) >= longest)
+    pre = next(
+        p for p in range(post // 2 + 1) if p == post // 2 or value * 2 ** (post + p) >= longest
+    )
     mantissa = rounded(value * 2 ** (post + pre), multiplier.rounding)
     return Factor(value, mantissa, -(pre + post), pre, post)
 
@@ -211,14 +213,15 @@ def _say(t: Twin, kind: str, lane: Any, exact: Fraction | None, text: str) -> No
 
 
 def _amount(stage: Any, by: Factor) -> int:
-    return {
+    amounts: dict[str, int] = {
         "literal": stage.by,
         "left": max(by.shift, 0),
         "right": max(-by.shift, 0),
         "total": stage.by - by.shift,
         "pre": by.pre,
         "post": by.post,
-    }[stage.amount]
+    }
+    return amounts[stage.amount]
 
 
 ACTIVATION_LIMITS: dict[str, tuple[float | None, float | None]] = {

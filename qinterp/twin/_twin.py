@@ -162,13 +162,39 @@ def moved(t: Twin, output: int, index: Index) -> Number:
 
 def judge_of(kind: str, recipe: str) -> Judge | None:
     """The twin of a recipe; data movements and ``dequantized`` have one for all operators."""
+    judge = TWINS.get((kind, recipe))
     if recipe == "move":
-        return moved
-    if recipe == "dequantized" and (kind, recipe) not in TWINS:
+        judge = moved
+    elif recipe == "dequantized" and judge is None:
         from qinterp.twin._dequantized import dequantized
 
-        return dequantized
-    return TWINS.get((kind, recipe))
+        judge = dequantized
+    return None if judge is None else _signed(judge)
+
+
+def _signed(judge: Judge) -> Judge:
+    """``judge`` on int8 codes in place of uint8 ones, where the policy wants them so."""
+
+    def judged(t: Twin, output: int, index: Index) -> Number:
+        if t.policy is None or t.policy.unsigned == "native" or not t.call.is_unsigned:
+            return judge(t, output, index)
+
+        def make() -> Twin:
+            pairs = zip(t.call.inputs, t.values, strict=False)
+            values = [
+                v.astype(np.int16) - 128 if v is not None and x and _unsigned(x) else v
+                for x, v in pairs
+            ]
+            return Twin(t.call.as_signed(), values, dict(t.cache), t.lines)
+
+        code = judge(t.shared("signed", make), output, index)
+        return code + 128 if _unsigned(t.call.outputs[output]) else code
+
+    return judged
+
+
+def _unsigned(tensor: Tensor) -> bool:
+    return tensor.dtype == "uint8" and tensor.quantization is not None
 
 
 def compute(

@@ -15,7 +15,7 @@ def first_index(t: Twin, output: int, index: Index) -> int:
     best = 0
     for i in range(shape[axis]):
         candidate, current = _at(t, index, axis, i), _at(t, index, axis, best)
-        if candidate < current or math.isnan(current) and not math.isnan(candidate):
+        if candidate < current or (math.isnan(current) and not math.isnan(candidate)):
             best = i
     t.say("smallest element", _at(t, index, axis, best))
     return best

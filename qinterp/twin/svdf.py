@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from qinterp.ir import Tensor
@@ -17,12 +18,12 @@ def svdf(t: Twin, output: int, index: Index) -> int:
     """One unit of the output: a window of states of its filters, the newest from this input."""
     batch, unit = index
     rank = t.call.attributes["rank"]
-    filters, memory = t.call["weights_time"].shape
+    _, memory = t.call["weights_time"].shape
     total = 0
     for f in range(unit * rank, unit * rank + rank):
         for m in range(memory):
             if m == memory - 1:
-                state = t.shared(("state", batch, f), lambda f=f: _newest(t, batch, f))
+                state = t.shared(("state", batch, f), partial(_newest, t, batch, f))
             else:
                 state = t.at("state", (batch, f * memory + m + 1))
             total += state * t.at("weights_time", (f, m))

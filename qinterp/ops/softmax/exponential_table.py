@@ -44,8 +44,8 @@ def exponential_table(call: Call) -> Run:
     scale_out, zero_point = call.per_tensor(call.output)
     shape = call["input"].shape
     depth = shape[-1]
-    if not 1 <= depth <= _LONGEST_ROW:
-        call.unsupported(f"rows of {depth} elements, which must be 1 to {_LONGEST_ROW}")
+    if not 1 < depth <= _LONGEST_ROW:  # of one element the source's rounding is undefined
+        call.unsupported(f"rows of {depth} elements, which must be 2 to {_LONGEST_ROW}")
     terms = _terms(call, scale)
     whole_bits = (depth - 1).bit_length() + ((depth & (depth - 1)) == 0)
     inverse, inverse_bits = _fixed_point(np.float32(1) / np.float32(scale_out))
