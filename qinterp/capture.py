@@ -55,6 +55,9 @@ Hook = Callable[[Event], Mapping[str, Array] | None]
 class Capture(Mapping[str, Array]):
     """A hook that keeps tensors, and the mapping of those it kept.
 
+    A tensor goes by its own name, or by that of the node whose first output it is. A capture holds
+    one run: the next one that it is given to starts it afresh.
+
     Parameters
     ----------
     only : keep tensors whose node's or own name matches one of these ``*`` patterns; all if empty.
@@ -70,6 +73,7 @@ class Capture(Mapping[str, Array]):
         self._only = (only,) if isinstance(only, str) else tuple(only)
         self._kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         self._tensors: dict[str, Array] = {}
+        self._of_node: dict[str, str] = {}
         self.notes: dict[str, dict[str, Any]] = {}
         self.record: dict[str, Any] = {}
 
@@ -89,6 +93,8 @@ class Capture(Mapping[str, Array]):
         """Keep what passes the filters."""
         wanted = {t: v for t, v in event.outputs.items() if self._wants(event.node, t)}
         self._tensors.update(wanted)
+        if wanted:
+            self._of_node[event.node.name] = next(iter(wanted))
         if wanted and event.notes:
             self.notes[event.node.name] = dict(event.notes)
 
@@ -101,15 +107,19 @@ class Capture(Mapping[str, Array]):
             for pattern in self._only
         )
 
+    def clear(self) -> None:
+        """Forget what was kept; the filters stay."""
+        self._tensors, self._of_node, self.notes, self.record = {}, {}, {}, {}
+
     def put(self, name: str, value: Array) -> None:
-        """Keep one tensor."""
-        value = np.asarray(value).view()
+        """Keep a copy of one tensor."""
+        value = np.array(value)
         value.flags.writeable = False
         self._tensors[name] = value
 
     def __getitem__(self, name: str) -> Array:
         try:
-            return self._tensors[name]
+            return self._tensors[name if name in self._tensors else self._of_node[name]]
         except KeyError:
             raise KeyError(f"{name!r} was not captured ({len(self)} tensors were)") from None
 

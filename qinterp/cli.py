@@ -185,7 +185,7 @@ def explain(
     else:
         click.echo(f"input: {chosen.origin}")
         click.echo(str(found))
-    sys.exit(int(len({trace.value for trace in found.traces}) > 1))
+    sys.exit(int(not found.agrees))
 
 
 @main.command()
@@ -280,7 +280,9 @@ def diff(
 @click.option("--samples", type=click.IntRange(1), default=4, help="How many inputs.")
 @_seed_option
 @_json_option
-def verify(model: str, input_file: Path | None, samples: int, seed: int, as_json: bool) -> None:
+def verify(
+    model: str, input_file: Path | None, samples: int, seed: int, as_json: bool
+) -> None:
     """Compare every scheme that has a runtime here with that runtime, per operator kind."""
     from qinterp.importers import load
     from qinterp.report.inputs import choose_many
@@ -319,7 +321,9 @@ def schemes(name: str | None, show_hash: bool, as_json: bool) -> None:
         click.echo(to_toml(scheme), nl=False)
 
 
-def _one_scheme(names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]) -> Scheme:
+def _one_scheme(
+    names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]
+) -> Scheme:
     from qinterp.schemes_io import load_scheme
 
     if len(names) > 1:
@@ -352,6 +356,8 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except (ValueError, RecursionError) as error:
+        raise SchemeError(f"--set: {text[:40]!r}: {error}") from None
 
 
 def _write(write: Callable[[], None], path: Path) -> None:

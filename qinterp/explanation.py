@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from qinterp.twin import Line, Twin, judge_of
 Number = int | float | bool
 _HALF = Fraction(1, 2)
 _WIDTH = 100
+_NOT_FOLLOWED = "an operand has NaN or infinity, which the twin does not follow"
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,11 @@ class Explanation:
     traces: tuple[Trace, ...]
     real: float | None
     parted: int | None
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all traces come to the same value."""
+        return _same(self.traces[0].value, self.traces[-1].value)
 
     def __str__(self) -> str:
         first = self.traces[0]
@@ -145,12 +152,16 @@ def explain(
     if node is None:
         raise InputError(f"tensor {found.describe()} is not computed: there is nothing to explain")
     interpreter = Interpreter(graph, scheme)
+    if found.name in interpreter.input_codes(inputs):
+        raise InputError(f"tensor {found.describe()} is given: there is nothing to explain")
     result = interpreter.run(inputs, capture=True)
     values = interpreter.operands_of(node, inputs, result)
     value = result.tensors[found.name]
     where = _check_index(value, index, found.describe())
     traces = [_trace(interpreter, node, values, found.name, where)]
-    if value[where].item() != traces[0].value:
+    if not _same(value[where].item(), traces[0].value):
+        if not _finite([*values, value[where]]):
+            raise InputError(f"node {node.name!r} ({node.kind}): {_NOT_FOLLOWED}")
         raise QInterpError(
             f"the twin gives {traces[0].value} for {found.name!r}{list(where)}, the interpreter "
             f"{value[where].item()}: please report this"
@@ -170,11 +181,12 @@ def parse_element(text: str) -> tuple[str, tuple[int, ...]]:
     ------
     InputError : not of that form.
     """
-    match = re.fullmatch(r"(.+)\[\s*([-\d\s,]*)\]", text, re.DOTALL)
+    match = re.fullmatch(r"(.+)\[([-\d\s,]*)\]", text, re.DOTALL)
     if not match:
         raise InputError(f"{text!r} is not of the form TENSOR[i,j,...]")
+    parts = match[2].split(",") if match[2].strip() else []
     try:
-        return match[1], tuple(int(part) for part in match[2].split(",") if part.strip())
+        return match[1], tuple(int(part) for part in parts)
     except ValueError:
         raise InputError(f"{text!r}: the index must be integers") from None
 
@@ -195,31 +207,51 @@ def _trace(
         )
     cache: Mapping[Any, Any] = {"movement": OPERATORS[node.kind].movement}
     twin = Twin(step.call, values, dict(cache), [])
-    value = judge(twin, node.outputs.index(tensor), index)
+    try:
+        value = judge(twin, node.outputs.index(tensor), index)
+    except (ArithmeticError, ValueError) as error:
+        if not _finite(values):
+            raise InputError(step.call.where(_NOT_FOLLOWED)) from None
+        raise step.call.failed(error) from error
     return Trace(step.scheme, step.recipe, tuple(twin.lines or ()), value)
 
 
-def _check_index(value: Array, index: Sequence[int], what: str) -> tuple[int, ...]:
+def _finite(values: Sequence[Array | None]) -> bool:
+    """Whether no float among the values is NaN or infinity."""
+    floats = [v for v in values if v is not None and v.dtype.kind == "f"]
+    return all(bool(np.isfinite(v).all()) for v in floats)
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Whether two numbers are the same; NaN is the same as NaN."""
+    return bool(left == right or (left != left and right != right))
+
+
+def _check_index(value: Array, given: Sequence[int], what: str) -> tuple[int, ...]:
+    try:
+        index = [operator.index(i) for i in given]
+    except TypeError:
+        raise InputError(f"tensor {what}: the index must be integers, got {given!r}") from None
     if len(index) != value.ndim:
-        raise InputError(f"tensor {what} needs {value.ndim} indices, got {list(index)}")
+        raise InputError(f"tensor {what} needs {value.ndim} indices, got {index}")
     where = []
     for i, n in zip(index, value.shape, strict=True):
         if not -n <= i < n:
-            raise InputError(f"tensor {what}: index {list(index)} is out of range")
+            raise InputError(f"tensor {what}: index {index} is out of range")
         where.append(i % n)
     return tuple(where)
 
 
 def _parted(traces: Sequence[Trace]) -> int | None:
     """The first line that differs: in value, or in kind where the results differ too."""
-    same_result = len({trace.value for trace in traces}) == 1
+    same_result = _same(traces[0].value, traces[-1].value)
     for number, pair in enumerate(itertools.zip_longest(*(t.lines for t in traces))):
         if len(pair) < 2:
             return None
         left, right = pair
         if left is None or right is None or left.what != right.what:
             return None if same_result else number
-        if left.value != right.value and not left.prepared:
+        if not _same(left.value, right.value) and not left.prepared:
             return number
     return None
 

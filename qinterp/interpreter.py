@@ -26,6 +26,9 @@ from qinterp.schemes_io import load_scheme
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.ArrayLike
 _CACHED_SHAPES = 8
+_UNLIKE = np.array(object())  # equal to no array
+NOTES = ("accumulator", "multiplier", "shift")
+"""The intermediates that operators can note."""
 _NOTHING: Mapping[str, Array] = MappingProxyType({})
 
 
@@ -121,7 +124,11 @@ class Interpreter:
         """The nodes prepared for the tensors given, from the cache where that is enough."""
         tensors = self.graph.tensors
         shapes = {n: given[n].shape if n in given else tensors[n].shape for n in self.graph.inputs}
-        others = {n: v for n, v in given.items() if n not in shapes}
+        others = {
+            n: v
+            for n, v in given.items()
+            if n not in shapes and not np.array_equal(v, self._constants.get(n, _UNLIKE))
+        }
         if any(n in self._fixed or v.shape != tensors[n].shape for n, v in others.items()):
             return self._plan_for_inputs(shapes, given)
         if all(shape == tensors[n].shape for n, shape in shapes.items()):
@@ -271,10 +278,17 @@ class Interpreter:
         """
         started = time.perf_counter()
         kept = _as_capture(capture)
+        if kept is not None:
+            kept.clear()
         values = self._check_inputs(inputs)
         given = frozenset(values)
         steps = self._steps_for(values)
         wanted = (notes,) if isinstance(notes, str) else tuple(notes)
+        unknown = [note for note in wanted if note not in NOTES]
+        if unknown:
+            raise InputError(
+                f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}"
+            )
         result = Result({}, kept if kept is not None else Capture(), {})
         listeners = (*hooks, *((kept,) if kept is not None else ()))
         record = self._start_record(values, given) if kept is not None else None
@@ -297,19 +311,17 @@ class Interpreter:
         free: bool,
     ) -> None:
         self._supply_constants(values)
-        # prepared for other values or shapes than these
-        stale = any(self._differs(name, values[name]) for name in given)
         ran = 0
         for step in steps:
             node = step.node
             if given.issuperset(node.outputs) or any(t and t not in values for t in node.inputs):
                 continue
             notes = Notes(wanted) if wanted else NO_NOTES
-            if step.outputs is not None and not stale:
+            if step.outputs is not None:
                 outputs: Sequence[Array] = step.outputs
             else:
                 operands = [values[t] if t else None for t in node.inputs]
-                if step.run is None or stale:
+                if step.run is None:
                     step = self.step_for(node, operands)
                 outputs = self._run_step(step, operands, notes)
                 outputs = self._update_state(step, outputs, values)
@@ -368,7 +380,13 @@ class Interpreter:
                 MappingProxyType({n: values[n] for n in names}),
                 MappingProxyType(notes),
             )
-            for name, value in (listener(event) or {}).items():
+            replaced = listener(event)
+            if not (replaced is None or isinstance(replaced, Mapping)):
+                raise InputError(
+                    f"a hook at node {step.node.name!r} must return None or arrays by tensor name, "
+                    f"got {type(replaced).__name__}"
+                )
+            for name, value in (replaced or {}).items():
                 if name not in names:
                     raise InputError(
                         f"a hook replaced {name!r} at node {step.node.name!r}, whose outputs are "
@@ -400,6 +418,12 @@ class Interpreter:
         values = self._check_inputs(inputs)
         self._supply_constants(values)
         known = {**values, **result.tensors}
+        missing = [name for name in node.inputs if name and name not in known]
+        if missing:
+            raise InputError(
+                f"node {node.name!r} ({node.kind}) cannot be reached from the tensors given: "
+                f"{', '.join(map(repr, missing))} missing"
+            )
         return [known[name] if name else None for name in node.inputs]
 
     def step_for(self, node: Node, operands: Sequence[Array | None]) -> Step:
@@ -409,7 +433,7 @@ class Interpreter:
             for name, value in zip(node.inputs, operands, strict=True)
             if name and value is not None
         }
-        constants = {n: v for n, v in values.items() if self.graph.tensors[n].is_constant}
+        constants = {n: v for n, v in values.items() if n in self._fixed}
         step = Step(self.graph.nodes.index(node), node)
         try:
             self._prepare(step, self._specs(values), constants)
@@ -440,9 +464,23 @@ class Interpreter:
         options : as for :meth:`run`; hooks are then called from several threads, and every result
             has a capture of its own, with the filters of the one given.
         """
-        count = workers or cpu_count() or 1
+        if workers is not None and workers < 1:
+            raise InputError(f"workers must be at least 1, got {workers}")
+        return self._run_many(inputs, workers or cpu_count() or 1, options)
 
-        def one(item: Inputs) -> Result:
+    def _run_many(
+        self, inputs: Iterable[Inputs], count: int, options: Mapping[str, Any]
+    ) -> Iterator[Result]:
+        def take(item: Inputs) -> Inputs | QInterpError:
+            # at once: the caller may refill its buffer for the next item
+            try:
+                return self._check_inputs(item)
+            except QInterpError as error:
+                return error
+
+        def one(item: Inputs | QInterpError) -> Result:
+            if isinstance(item, QInterpError):
+                raise item
             kept = options.get("capture")
             own = {"capture": kept.like()} if isinstance(kept, Capture) else {}
             return self.run(item, **{**options, **own})
@@ -451,7 +489,7 @@ class Interpreter:
         with ThreadPoolExecutor(count) as pool:
             try:
                 for item in inputs:
-                    pending.append(pool.submit(one, item))
+                    pending.append(pool.submit(one, take(item)))
                     if len(pending) > 2 * count:
                         yield pending.popleft().result()
                 while pending:
@@ -507,11 +545,13 @@ class Interpreter:
         if value.dtype == tensor.numpy_dtype:
             if tensor.dtype == "int4" and (value.min(initial=0) < -8 or value.max(initial=0) > 7):
                 raise InputError(f"input {tensor.describe()}: codes must be in -8..7")
-            return _read_only(np.asarray(value, order="C").view())
+            # a copy: the caller may use the buffer again while results still refer to it
+            return _read_only(np.array(value, order="C"))
         if tensor.quantization and value.dtype.kind == "f":
             return _read_only(self._quantize(tensor, value))
         if tensor.is_float and value.dtype.kind == "f":
-            return _read_only(np.array(value, tensor.numpy_dtype, order="C"))
+            with np.errstate(over="ignore"):  # to infinity
+                return _read_only(np.array(value, tensor.numpy_dtype, order="C"))
         raise InputError(f"input {tensor.describe()}: got an array of {value.dtype}")
 
     def _computed(self, tensor: Tensor) -> bool:
@@ -537,19 +577,14 @@ class Interpreter:
                     raise
                 scheme = scheme.fallback
         call = Call(node, operator.operands, [real], [output], {}, policy, choice.params)
-        return recipe.prepare(call)([np.array(value, np.float32, order="C")], NO_NOTES)[0]
+        with np.errstate(all="ignore"):  # what is too large is infinite, and saturates
+            return recipe.prepare(call)([np.array(value, np.float32, order="C")], NO_NOTES)[0]
 
     def _supply_constants(self, values: dict[str, Array]) -> None:
         given = dict(values)
         values |= self._constants
         values |= {t.name: t.initial() for t in self._variables}
         values |= given
-
-    def _differs(self, name: str, value: Array) -> bool:
-        """Whether a given tensor is a constant, or of another shape than nodes expect."""
-        if name in self._constants:
-            return True
-        return name not in self.graph.inputs and value.shape != self.graph.tensors[name].shape
 
     def _specs(self, values: Mapping[str, Array]) -> dict[str, Tensor]:
         specs = dict(self.graph.tensors)

@@ -222,6 +222,7 @@ class Scheme:
         self._where = where or str(table.get("name", "scheme"))
         self._table: Table = _plain(table)
         self._lookup = lookup
+        self._others: dict[str, Scheme] = {}
         self._rule_paths = rule_paths
         self._policies: dict[str, Policy] = {}
         self._check()
@@ -256,18 +257,40 @@ class Scheme:
     @cached_property
     def sha256(self) -> str:
         """Hash of everything that decides a bit: not of name, source and evidence."""
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _content(self) -> Table:
+        """What decides a bit, with names and defaults replaced by what they stand for."""
+        default = _policy(self._table.get("default", {}), "", self._where)
         content: Table = {
-            key: self._table[key] for key in ("default", "rule", "node") if key in self._table
+            "default": to_table(default),
+            "rule": [_expanded(rule) for rule in self._table.get("rule", [])],
+            "recipes": {
+                kind: [choice.name, to_table(choice.params)]
+                for kind in RECIPES.kinds()
+                if (choice := RECIPES.standard(kind, default.recipes)) is not None
+            },
+            "chosen": [
+                [facts.get("op", ""), to_table(choice.params)]
+                for number, rule in enumerate(self._table.get("rule", []))
+                if "recipe" in rule
+                for facts in _cases(rule)
+                if (choice := self._policy_after(facts, number).recipe) is not None
+            ],
+            "node": {},
         }
-        for node in content.get("node", {}).values():
-            if "scheme" in node:
-                content.setdefault("others", {})[node["scheme"]] = self._find(
-                    node["scheme"], "node"
-                ).sha256
+        for name, entry in self._table.get("node", {}).items():
+            own = {k: v for k, v in entry.items() if k != "scheme"}
+            other = self._find(entry["scheme"], "node").sha256 if "scheme" in entry else ""
+            content["node"][name] = [other, _expanded(own)]
         if self.fallback is not None:
             content["fallback"] = self.fallback.sha256
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return content
+
+    def _policy_after(self, facts: Mapping[str, Any], number: int) -> Policy:
+        """The policy once rule ``number`` has applied."""
+        return _policy(self._merged(facts, number + 1), facts.get("op", ""), self._where)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scheme) and other.sha256 == self.sha256
@@ -307,9 +330,9 @@ class Scheme:
             else:
                 rules[-1].setdefault("set", {})[keys] = to_table(value)
         made = ", ".join(f"{path}={_short(to_table(value))}" for path, value in changes.items())
-        name: str = table["name"]
-        table["name"] = f"{name[:-1]}, {made}]" if name.endswith("]") else f"{name}[{made}]"
-        return Scheme(table, where=self._where, lookup=self._lookup, rule_paths=paths)
+        table["name"] = _marked(table["name"], made)
+        table["evidence"] = _CHANGED
+        return Scheme(table, where=self._where, lookup=self._resolve, rule_paths=paths)
 
     def _addressed(self, path: str) -> tuple[Table, str]:
         """The condition and the keys that ``path`` stands for."""
@@ -333,13 +356,16 @@ class Scheme:
     def with_node(self, node: str, scheme: Scheme) -> Scheme:
         """The scheme with another one for ``node``."""
         table = copy.deepcopy(self._table)
-        table.setdefault("node", {})[node] = {"scheme": scheme.name}
-        known = {scheme.name: scheme}
+        key = scheme.name
+        named = {entry.get("scheme") for entry in table.get("node", {}).values()}
+        if key in named | {table.get("fallback")} and self._find(key, "node") != scheme:
+            key = f"{key} {scheme.sha256[:12]}"  # another scheme has the name already
+        table.setdefault("node", {})[node] = {"scheme": key}
+        table["name"] = _marked(table["name"], f"{node}={scheme.name}")
+        table["evidence"] = _CHANGED
 
         def lookup(name: str) -> Scheme:
-            if name in known:
-                return known[name]
-            return self._find(name, "node")
+            return scheme if name == key else self._resolve(name)
 
         return Scheme(table, where=self._where, lookup=lookup, rule_paths=self._rule_paths)
 
@@ -455,13 +481,44 @@ class Scheme:
         return f"{self._where}.rule[{number}]"
 
     def _find(self, name: str, path: str) -> Scheme:
+        """Another scheme by name, the same object every time, whatever becomes of its file."""
         where = f"{self._where}.{path}"
-        if self._lookup is None:
-            raise SchemeError(f"{where}: scheme {name!r} cannot be looked up here")
-        try:
-            return self._lookup(name)
-        except SchemeError as error:
-            raise SchemeError(f"{where}: {error}") from None
+        if name not in self._others:
+            if self._lookup is None:
+                raise SchemeError(f"{where}: scheme {name!r} cannot be looked up here")
+            try:
+                self._others[name] = self._lookup(name)
+            except SchemeError as error:
+                raise SchemeError(f"{where}: {error}") from None
+        return self._others[name]
+
+    def _resolve(self, name: str) -> Scheme:
+        """``lookup`` for schemes derived from this one."""
+        if name not in self._others and self._lookup is None:
+            raise SchemeError(f"scheme {name!r} cannot be looked up here")
+        return self._others[name] if name in self._others else self._find(name, "node")
+
+
+_CHANGED = {"level": "definition", "notes": "A changed scheme; nobody has verified it."}
+
+
+def _marked(name: str, change: str) -> str:
+    """The name of a scheme with what was changed of it."""
+    return f"{name[:-1]}, {change}]" if name.endswith("]") else f"{name}[{change}]"
+
+
+def _expanded(value: Any, key: str = "") -> Any:
+    """A table with the names of stage lists replaced by the lists."""
+    if isinstance(value, Mapping):
+        if "stage" in value:
+            return to_table(Stage.from_table(value, key))
+        return {k: _expanded(v, k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_expanded(v, key) for v in value]
+    is_list = isinstance(value, str) and value in NAMED_STAGES
+    if is_list and (key.endswith(("requantize", "stages")) or key not in FACTS):
+        return to_table(NAMED_STAGES[value])
+    return value
 
 
 def _policy(table: Mapping[str, Any], kind: str, where: str) -> Policy:

@@ -74,10 +74,11 @@ def _named(name: str) -> Scheme:
 
 def _from_text(text: str, where: str, beside: Path | None) -> Scheme:
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return from_table(tomllib.loads(text), where=where, beside=beside)
+    except RecursionError:
+        raise SchemeError(f"{where}: nested too deeply") from None
+    except ValueError as error:  # a TOMLDecodeError, or a number of too many digits
         raise SchemeError(f"{where}: {error}") from None
-    return from_table(table, where=where, beside=beside)
 
 
 _loading: ContextVar[tuple[Path, ...]] = ContextVar("_loading", default=())

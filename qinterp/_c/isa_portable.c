@@ -127,14 +127,8 @@ static void depthwise(const uint8_t *const *taps, int count, int pixels, ptrdiff
 
 /* ---- requantization ---- */
 
-INLINE int32_t clamped(int64_t y, const qi_requantizer *with)
-{
-    y = y < with->low ? with->low : y;
-    return (int32_t)(y > with->high ? with->high : y);
-}
-
-/* One row; y may be what x is. */
-INLINE void requantize_row(const int32_t *x, int first, int channels, const qi_requantizer *with, int32_t *y)
+/* At most 64 channels of one row. */
+INLINE void requantize_row(const int32_t *x, int first, int channels, const qi_requantizer *with, int32_t y[64])
 {
     const double most = with->high - with->zero_point, least = with->low - with->zero_point;
     const float most32 = (float)most, least32 = (float)least; /* integers: clamping before rounding changes nothing */
@@ -144,9 +138,12 @@ INLINE void requantize_row(const int32_t *x, int first, int channels, const qi_r
         for (c = 0; c < channels; c++) {
             const int i = first + c;
             const int64_t product = (int64_t)(int32_t)((uint32_t)x[c] << with->left[i]) * with->multiplier[i];
-            const int64_t rounded = (product + (product < 0 ? with->below[i] : with->above[i])) >> with->shift[i];
-            y[c] = clamped((int32_t)((uint32_t)rounded + (uint32_t)with->zero_point), with);
+            const int64_t term = with->above[i] + ((with->below[i] - with->above[i]) & (product >> 63)); /* no branch */
+            const int64_t rounded = (product + term) >> with->shift[i];
+            y[c] = (int32_t)((uint32_t)rounded + (uint32_t)with->zero_point);
         }
+        for (c = 0; c < channels; c++) y[c] = y[c] < with->low ? with->low : y[c];
+        for (c = 0; c < channels; c++) y[c] = y[c] > with->high ? with->high : y[c];
         break;
     case QI_FLOAT32:
         for (c = 0; c < channels; c++) {

@@ -117,9 +117,10 @@ class Graph:
         """
         if address in self.tensors:
             return self.tensors[address]
-        if address.startswith("#") and address[1:].isdigit():
+        number = address[1:]
+        if address.startswith("#") and number.isascii() and number.isdecimal():
             for tensor in self.tensors.values():
-                if tensor.index == int(address[1:]):
+                if str(tensor.index) == (number.lstrip("0") or "0"):
                     return tensor
         if address in self._by_node_name:
             return self.tensors[self._by_node_name[address].outputs[0]]

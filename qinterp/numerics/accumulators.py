@@ -156,9 +156,8 @@ def prove(
         count = weights.shape[1]
         sums += abs(input_zero_point) * magnitude.sum(1)
         sums += count * largest * zero + count * abs(input_zero_point) * zero
-    if bias is not None:
-        sums += np.abs(bias)
-    bound = int(sums.max(initial=0))
+    added = [0] * len(sums) if bias is None else bias.tolist()  # may need more than 64 bits
+    bound = max((int(s) + abs(b) for s, b in zip(sums, added, strict=True)), default=0)
     headroom = accumulator.bits - 1 - bound.bit_length()
     if accumulator.group is not None and not _group_fits(accumulator.group, magnitude, largest):
         size, bits = accumulator.group.size, accumulator.group.bits
@@ -179,7 +178,8 @@ def prove(
 def _group_fits(group: Group, magnitude: npt.NDArray[np.int64], largest: int) -> bool:
     """Whether no sum of consecutive products can leave the group's register."""
     channels, count = magnitude.shape
-    padded = np.zeros((channels, -(-count // group.size) * group.size), np.int64)
+    size = max(min(group.size, count), 1)
+    padded = np.zeros((channels, -(-count // size) * size), np.int64)
     padded[:, :count] = magnitude
-    sums = padded.reshape(channels, -1, group.size).sum(2) * largest
+    sums = padded.reshape(channels, -1, size).sum(2) * largest
     return int(sums.max(initial=0)).bit_length() <= group.bits - 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qinterp.errors import SchemeError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Accumulator
@@ -28,7 +29,9 @@ def check_activation(call: Call) -> None:
     """ModelFormatError unless the fused activation is one we know."""
     activation = call.attributes["activation"]
     if activation not in ACTIVATIONS:
-        call.unsupported(f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        call.unsupported(
+            f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
+        )
 
 
 def activation_bounds(call: Call) -> tuple[int, int]:
@@ -149,9 +152,18 @@ def weight_zero_points(call: Call, weights: Tensor, channels: int) -> npt.NDArra
     return np.ascontiguousarray(np.broadcast_to(zero_point, channels), np.int64)
 
 
-def requantizer(call: Call, first: Tensor, second: Tensor, channels: int) -> Finish:
-    """From accumulators of ``first * second`` to codes of the output."""
+def requantizer(
+    call: Call, first: Tensor, second: Tensor, channels: int, *, rows: bool = False
+) -> Finish:
+    """From accumulators of ``first * second`` to codes of the output.
+
+    ``rows`` : the operands broadcast to the output, so that a tail may be counted along a row.
+    """
     policy = call.policy
+    if policy.tail is not None and policy.tail.along == "row" and not rows:
+        raise SchemeError(
+            call.where("tail.along must be 'channel' or 'flat' here: no rows of operands meet")
+        )
     scale_a, _ = call.per_tensor(first)
     scale_b = call.quantization(second).scale
     scale_out, zero_point = call.per_tensor(call.output)

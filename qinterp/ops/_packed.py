@@ -133,6 +133,8 @@ def prepare_run(
     )
     fits_32 = accumulator.bits - proof.headroom <= 32
     options: dict[str, Any]
+    if accumulator.padding == "zero":  # the packed forms skip padding taps in any order
+        proof = Proof(False, "padding taps have code 0", proof.headroom)
     if not proof.any_order:
         options = {"ordered": accumulator.codes, "taps": taps}
     elif fits_32 or (accumulator.overflow == "wrap" and accumulator.bits <= 32):

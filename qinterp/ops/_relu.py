@@ -14,10 +14,11 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.scales import ACTIVATIONS
+from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
-from qinterp.ops._unary import pointwise, requantizer, unary
+from qinterp.ops._unary import by_policy, pointwise, requantizer, unary
 
 
 def rectifier(kind: str, builtin: str) -> Operator:
@@ -32,8 +33,12 @@ def _requantize_and_clamp(call: Call) -> Run:
     """``out = clamp(zo + r(x - zi))`` by the policy's requantization and bounds."""
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     zero_point = call.per_tensor(call["input"])[1]
-    to_code = requantizer(call)
-    return pointwise(call, lambda code: apply_stages(to_code, code - zero_point))
+
+    def make(stages: tuple[Stage, ...]) -> Run:
+        to_code = requantizer(call, stages)
+        return pointwise(call, lambda code: apply_stages(to_code, code - zero_point))
+
+    return by_policy(call, make)
 
 
 def _float32(call: Call) -> Run:

@@ -12,10 +12,12 @@ from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS, activation_bounds
 from qinterp.ops._elementwise import quantize_real
 from qinterp.ops._operator import Notes, Operator, Run
 from qinterp.ops._tables import codes_of, lookup
+from qinterp.ops._tails import with_tail
 
 _GUARD = 12  # digits before the decimal point of a code, and some to spare
 
@@ -67,16 +69,26 @@ def pointwise(call: Call, function: Callable[[Array], Array]) -> Run:
     return run
 
 
-def requantizer(call: Call, factor: float = 1.0, operand: str = "input") -> Requantizer:
-    """From ``code - zero_point``, times ``factor``, to codes of the output, by the policy."""
+Make = Callable[[tuple[Stage, ...]], Run]
+"""From stages of a requantization to a run."""
+
+
+def by_policy(call: Call, make: Make) -> Run:
+    """The run by the policy's stages, and by those of its tail where it has one."""
+    body, tail = make(call.policy.requantize), call.policy.tail
+    return body if tail is None else with_tail(call, body, make(tail.requantize), tail)
+
+
+def requantizer(call: Call, stages: tuple[Stage, ...], factor: float = 1.0) -> Requantizer:
+    """From ``code - zero_point``, times ``factor``, to codes of the output, by ``stages``."""
     policy = call.policy
-    scale, _ = call.per_tensor(call[operand])
+    scale, _ = call.per_tensor(call["input"])
     scale_out, zero_point = call.per_tensor(call.output)
     rescale = Rescale.of_scales(
         scale, factor, scale_out, policy.effective_scale, policy.multiplier
     )
     return Requantizer(
-        policy.requantize, rescale, zero_point=zero_point, bounds=activation_bounds(call)
+        stages, rescale, zero_point=zero_point, bounds=activation_bounds(call)
     )
 
 

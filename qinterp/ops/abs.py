@@ -12,10 +12,11 @@ import numpy as np
 
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
+from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Run
-from qinterp.ops._unary import pointwise, requantizer, unary
+from qinterp.ops._unary import by_policy, pointwise, requantizer, unary
 
 ABS = unary("abs", "ABS", "AbsOptions")
 
@@ -28,8 +29,12 @@ def requantize(call: Call) -> Run:
         return _absolute
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     zero_point = call.per_tensor(call["input"])[1]
-    to_code = requantizer(call)
-    return pointwise(call, lambda code: apply_stages(to_code, np.abs(code - zero_point)))
+
+    def make(stages: tuple[Stage, ...]) -> Run:
+        to_code = requantizer(call, stages)
+        return pointwise(call, lambda code: apply_stages(to_code, np.abs(code - zero_point)))
+
+    return by_policy(call, make)
 
 
 @ABS.recipe("float32", floats=True)

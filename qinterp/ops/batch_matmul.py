@@ -15,7 +15,7 @@ from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
-from qinterp.ops._accumulate import INTEGERS, accumulated, requantizer
+from qinterp.ops._accumulate import INTEGERS, accumulated, requantizer, weight_zero_points
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
 
 BATCH_MATMUL = Operator("batch_matmul", ("x", "y"), {"adj_x": False, "adj_y": False})
@@ -53,8 +53,11 @@ def accumulate(call: Call) -> Run:
     """
     call.types(x=INTEGERS, y=INTEGERS, output=(*INTEGERS, "int32"))
     raw = call.output.dtype == "int32"
-    x_zero_point, y_zero_point = (0 if raw else call.per_tensor(call[n])[1] for n in ("x", "y"))
-    zero_points = np.full(call.output.shape[-1], y_zero_point, np.int64)
+    columns = call.output.shape[-1]
+    x_zero_point = 0 if raw else call.per_tensor(call["x"])[1]
+    zero_points = np.zeros(columns, np.int64)
+    if not raw:
+        zero_points = weight_zero_points(call, call["y"], columns)
     accumulator = call.policy.accumulator.codes
     finish = None if raw else requantizer(call, call["x"], call["y"], 1)
 

@@ -17,10 +17,11 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer
 from qinterp.numerics.rounding import OVERFLOW_CODE
+from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS, activation_bounds
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Run
-from qinterp.ops._unary import pointwise, requantizer, unary
+from qinterp.ops._unary import by_policy, pointwise, requantizer, unary
 
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
@@ -53,20 +54,25 @@ def rescaled(call: Call) -> Run:
     alpha = call.attributes["alpha"]
     params: Slopes = call.params
     mirrors = alpha < 0 and params.sign == "last"
-    identity, slope = requantizer(call), requantizer(call, abs(alpha) if mirrors else alpha)
-    mirrored = Requantizer(slope.stages, slope.rescale, bounds=_INT32)
     low, high = activation_bounds(call)
 
-    def function(code: Array) -> Array:
-        x = code - zero_point
-        if not mirrors:
-            below = apply_stages(slope, x)
-        else:
-            below = out_zero_point - apply_stages(mirrored, x)
-            below = np.clip(_kernels.fit(below, 32, OVERFLOW_CODE["wrap"]), low, high)
-        return np.where(x >= 0, apply_stages(identity, x), below)
+    def make(stages: tuple[Stage, ...]) -> Run:
+        identity = requantizer(call, stages)
+        slope = requantizer(call, stages, abs(alpha) if mirrors else alpha)
+        mirrored = Requantizer(stages, slope.rescale, bounds=_INT32)
 
-    return pointwise(call, function)
+        def function(code: Array) -> Array:
+            x = code - zero_point
+            if not mirrors:
+                below = apply_stages(slope, x)
+            else:
+                below = out_zero_point - apply_stages(mirrored, x)
+                below = np.clip(_kernels.fit(below, 32, OVERFLOW_CODE["wrap"]), low, high)
+            return np.where(x >= 0, apply_stages(identity, x), below)
+
+        return pointwise(call, function)
+
+    return by_policy(call, make)
 
 
 @LEAKY_RELU.recipe("float32", floats=True)

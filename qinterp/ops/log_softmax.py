@@ -18,10 +18,12 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics import elementary
 from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.scales import Multiplier
 from qinterp.numerics.stages import (
     AddZeroPoint,
     Clamp,
     MultiplyHigh,
+    Round,
     ShiftLeft,
     ShiftRight,
     Stage,
@@ -119,6 +121,54 @@ def gemmlowp(call: Call) -> Run:
         codes = apply_stages(finish, wrap32(scaled[below] - logarithm))
         codes = np.where(-below > limit, codes, kind.min)
         return [codes.astype(dtype).reshape(shape)]
+
+    return run
+
+
+@dataclass(frozen=True)
+class FloatTable(Libm):
+    """Exponentials from a table of floats, the logarithm of their sum, all in float32.
+
+    Attributes
+    ----------
+    stages : from the float to the output code.
+    """
+
+    stages: tuple[Stage, ...] = (Round("ties_to_even"), AddZeroPoint(), Clamp())
+
+
+@LOG_SOFTMAX.recipe("float_table", FloatTable)
+def float_table(call: Call) -> Run:
+    """``out = x * s - (max * si + log(sum)) / so`` with ``s = si / so``, on raw codes.
+
+    Source: tflite/kernels/internal/optimized/optimized_ops.h LogSoftmax.
+    """
+    types = ("int8", "uint8")
+    call.types(input=types, output=(call["input"].dtype,))
+    params: FloatTable = call.params
+    library = functions(params)
+    scale = np.float32(call.per_tensor(call["input"])[0])
+    unit, zero_point = call.per_tensor(call.output)
+    kind, dtype, shape = call.output.int_type, call.output.numpy_dtype, call["input"].shape
+    stages = Requantizer(
+        params.stages,
+        Rescale.of_factor(1.0, Multiplier("none")),
+        zero_point=zero_point,
+        bounds=(kind.min, kind.max),
+    )
+    with np.errstate(all="ignore"):
+        table = library["exp"](-scale * np.arange(256, dtype=np.float32))
+    step = scale / np.float32(unit)
+
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        if not values[0].size:
+            return [np.empty(shape, dtype)]
+        rows = values[0].reshape(-1, shape[-1]).astype(np.int16)
+        most = rows.max(axis=1, keepdims=True)
+        total = np.cumsum(table[most - rows], axis=1, dtype=np.float32)[:, -1:]
+        moved = (scale * most.astype(np.float32) + library["log"](total)) / np.float32(unit)
+        value = step * rows.astype(np.float32) - moved
+        return [apply_stages(stages, value, dtype).reshape(shape)]
 
     return run
 

@@ -60,7 +60,7 @@ def accumulate(call: Call) -> Run:
     """One product in the policy's accumulator, then its requantization."""
     call.types(input1=INTEGERS, input2=INTEGERS, output=INTEGERS)
     subtract = subtract_zero_points(call)
-    finish = requantizer(call, call["input1"], call["input2"], 1)
+    finish = requantizer(call, call["input1"], call["input2"], 1, rows=True)
     accumulator = call.policy.accumulator
     overflow = OVERFLOW_CODE[accumulator.overflow]
 

@@ -14,10 +14,11 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
+from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS
 from qinterp.ops._elementwise import apply_stages, broadcast_shape
 from qinterp.ops._operator import ANY_FAMILY, NO_NOTES, Notes, Operator, Run
-from qinterp.ops._unary import pointwise, requantizer
+from qinterp.ops._unary import by_policy, pointwise, requantizer
 
 PRELU = Operator("prelu", ("input", "alpha"))
 
@@ -48,20 +49,23 @@ def rescaled(call: Call) -> Run:
     )
     zero_point = call.per_tensor(call["input"])[1]
     alpha_scale, alpha_zero_point = call.per_tensor(call["alpha"])
-    identity, slope = requantizer(call), requantizer(call, alpha_scale)
-
     dtype = call.output.numpy_dtype
-    rescale = pointwise(call, lambda code: apply_stages(identity, code - zero_point))
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        x = values[0].astype(np.int32) - zero_point
-        below = x * (values[1].astype(np.int32) - alpha_zero_point)
-        if "accumulator" in notes.wanted:
-            notes.add("accumulator", np.where(x >= 0, x, below))
-        above = rescale(values, NO_NOTES)[0]
-        return [np.where(x >= 0, above, apply_stages(slope, below, dtype))]
+    def make(stages: tuple[Stage, ...]) -> Run:
+        identity, slope = requantizer(call, stages), requantizer(call, stages, alpha_scale)
+        rescale = pointwise(call, lambda code: apply_stages(identity, code - zero_point))
 
-    return run
+        def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+            x = values[0].astype(np.int32) - zero_point
+            below = x * (values[1].astype(np.int32) - alpha_zero_point)
+            if "accumulator" in notes.wanted:
+                notes.add("accumulator", np.where(x >= 0, x, below))
+            above = rescale(values, NO_NOTES)[0]
+            return [np.where(x >= 0, above, apply_stages(slope, below, dtype))]
+
+        return run
+
+    return by_policy(call, make)
 
 
 @PRELU.recipe("float32", floats=True)

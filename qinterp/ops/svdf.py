@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from qinterp import _kernels
+from qinterp.errors import SchemeError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
-from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.ops._accumulate import accumulated, bias_reader, check_bias_shape
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
 
@@ -61,7 +61,13 @@ def shapes(call: Call) -> list[Shape]:
 
 @SVDF.recipe("accumulate", family=ANY_FAMILY)
 def accumulate(call: Call) -> Run:
-    """``state <- features of the input``; ``out = r(sum of the time products + bias)``."""
+    """``state <- features of the input``; ``out = r(sum of the time products + bias)``.
+
+    Both sums are the policy's accumulator; a unit adds up its filters one after the other, each from
+    the oldest state to the newest.
+    """
+    if call.policy.tail is not None:
+        raise SchemeError(call.where("a tail has no meaning here: svdf has none"))
     call.types(
         input=("int8",), weights_feature=("int8",), weights_time=("int16",), bias=("int32",),
         state=("int16",), output=("int8",),
@@ -73,13 +79,15 @@ def accumulate(call: Call) -> Run:
     filters, memory = call["weights_time"].shape
     x_zero_point = call.per_tensor(call["input"])[1]
     features = call.value("weights_feature")
-    times = call.value("weights_time").astype(np.int64)
+    times = np.ascontiguousarray(
+        call.value("weights_time").reshape(units, 1, 1, rank * memory)
+    )
     bias = bias_reader(call, units)
     policy = call.policy.accumulator
     no_zero_point = np.zeros(filters, np.int64)
     to_state = _finish(call, "input", "weights_feature", call["state"])
     to_output = _finish(call, "state", "weights_time", call.output)
-    overflow = OVERFLOW_CODE[policy.overflow]
+    no_zero_points = np.zeros(units, np.int64)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         dot, overflowed = _kernels.matmul(
@@ -88,12 +96,13 @@ def accumulate(call: Call) -> Run:
         newest = to_state(dot, np.empty(dot.shape, np.int16))
         old = values[4].reshape(batch, filters, memory)
         state = np.concatenate([old[:, :, 1:], newest[:, :, None]], axis=2)
-        total = (state * times).sum(2).reshape(batch, units, rank).sum(2)
-        added = bias(values)
-        total = total if added is None else total + added
-        acc = _kernels.fit(total, policy.bits, overflow)
-        overflowed |= bool((acc != total).any())
-        acc = accumulated(call, (acc, overflowed), notes)
+        # a product of each unit with its own states: a convolution with as many groups
+        pixels = np.ascontiguousarray(state).reshape(batch, 1, 1, filters * memory)
+        one, none = (1, 1), (0, 0)
+        total, beyond = _kernels.conv_2d(
+            pixels, times, bias(values), 0, no_zero_points, one, one, none, one, units, policy.codes
+        )
+        acc = accumulated(call, (total.reshape(batch, units), overflowed or beyond), notes)
         out = to_output(acc, np.empty((batch, units), np.int8))
         return [out, np.ascontiguousarray(state).reshape(values[4].shape)]
 

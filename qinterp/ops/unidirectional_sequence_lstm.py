@@ -22,6 +22,7 @@ from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import ROUNDING_CODE, Rounding
 from qinterp.numerics.stages import NAMED_STAGES, MultiplyHigh, ShiftLeft, ShiftRight, Stage
+from qinterp.ops._accumulate import check_overflow
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._fixed_point_16 import logistic_table, tanh_table
 from qinterp.ops._operator import Notes, Operator, Run
@@ -95,9 +96,7 @@ def shapes(call: Call) -> list[Shape]:
             call.check(
                 shape == (cells, width), f"{operand} must be {[cells, width]}, is {list(shape)}"
             )
-        call.check(
-            call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements"
-        )
+        call.check(call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements")
     batch = outer[1] if call.attributes["time_major"] else outer[0]
     if call.get("projection") is not None:
         call.check(
@@ -106,7 +105,9 @@ def shapes(call: Call) -> list[Shape]:
     else:
         call.check(units == cells, f"{units} units need a projection from {cells} cells")
     for operand, width in (("output_state", units), ("cell_state", cells)):
-        call.check(call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}")
+        call.check(
+            call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}"
+        )
     return [(*outer, units)]
 
 
@@ -164,8 +165,7 @@ def _check_types(call: Call) -> None:
         if call.get(name) is not None:
             call.unsupported(f"operand {name!r} (peephole or layer normalization)")
     call.check(
-        len(call.attributes["intermediates"]) == 5
-        and call.attributes["intermediates"][4] is not None,
+        len(call.attributes["intermediates"]) == 5 and call.attributes["intermediates"][4] is not None,
         "an integer LSTM needs five intermediates, the last with the hidden state's scale",
     )
 
@@ -222,7 +222,9 @@ def _product(call: Call, operand: str, weights: str, bias: str | None) -> Produc
     accumulator = call.policy.accumulator.codes
 
     def product(x: Array) -> npt.NDArray[np.int64]:
-        acc, _ = _kernels.matmul(x, w, added, zero_point, no_zero_point, accumulator)
+        acc, overflowed = _kernels.matmul(x, w, added, zero_point, no_zero_point, accumulator)
+        if overflowed:
+            check_overflow(call)
         return apply_stages(stages, acc)
 
     return product
@@ -272,7 +274,11 @@ def _hidden(call: Call, params: Integer8x8x16) -> Callable[[Array], Array]:
 
     def through_projection(product: Array) -> Array:
         hidden = apply_stages(hide, product, np.int8)
-        acc, _ = _kernels.matmul(hidden, w, added, -hidden_zero_point, no_zero_point, accumulator)
+        acc, overflowed = _kernels.matmul(
+            hidden, w, added, -hidden_zero_point, no_zero_point, accumulator
+        )
+        if overflowed:
+            check_overflow(call)
         codes = apply_stages(project, acc, np.int8)
         return np.clip(codes, -clip, clip).astype(np.int8) if clip > 0 else codes
 

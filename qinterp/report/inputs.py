@@ -49,7 +49,9 @@ def choose_inputs(graph: Graph, file: Path | None, sample: int = 0, seed: int = 
     return ChosenInputs(random_inputs(graph, seed), f"random, seed {seed}")
 
 
-def choose_many(graph: Graph, file: Path | None, count: int, seed: int = 0) -> list[ChosenInputs]:
+def choose_many(
+    graph: Graph, file: Path | None, count: int, seed: int = 0
+) -> list[ChosenInputs]:
     """``count`` different inputs, or the one in ``file``."""
     if file is not None:
         return [choose_inputs(graph, file)]
@@ -125,9 +127,9 @@ def dumped_inputs(graph: Graph, path: Path, match: Match = "auto") -> dict[str, 
 
 def _read_labels(file: Path) -> list[int]:
     try:
-        return [int(label) for label in np.load(file, allow_pickle=False).reshape(-1)]
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: not an .npy of classes: {error}") from None
+        return [int(label) for label in _read_npy(file).reshape(-1)]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{file}: not an .npy of classes") from None
 
 
 def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
@@ -147,13 +149,27 @@ def random_array(tensor: Tensor, rng: np.random.Generator) -> Array:
     return rng.integers(low, high, tensor.shape, endpoint=True).astype(tensor.numpy_dtype)
 
 
+def _read_npy(file: Path) -> Array:
+    try:
+        with file.open("rb") as stream:
+            value: Array = np.lib.format.read_array(stream, allow_pickle=False)
+            return value
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    except (ValueError, EOFError):
+        raise InputError(f"{file}: not an .npy") from None
+
+
+def _unreadable(file: Path, error: OSError) -> InputError:
+    missing = isinstance(error, FileNotFoundError)
+    return InputError(f"{file}: {'no such file' if missing else error.strerror or error}")
+
+
 def _from_file(graph: Graph, file: Path) -> dict[str, Array]:
+    if not file.exists():
+        raise InputError(f"{file}: no such file")
     if file.suffix == ".npz":
         return dict(Capture.load(file))
     if len(graph.inputs) != 1:
         raise InputError(f"{file}: the model has {len(graph.inputs)} inputs: give an .npz")
-    try:
-        value = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file}: not an .npy: {error}") from None
-    return {graph.inputs[0]: value}
+    return {graph.inputs[0]: _read_npy(file)}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from itertools import product
 from typing import Any
 
 from qinterp.ir import Tensor
-from qinterp.twin._arithmetic import bounds, effective, fitted, run_stages
+from qinterp.twin._arithmetic import bounds, effective, factor, fitted, float_of, run_stages
 from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, zero_point
 
@@ -88,6 +89,28 @@ def weight_zero_point(t: Twin, operand: str, channel: int) -> int:
     return zero_point(t.call[operand], channel)
 
 
+def bias_of(t: Twin, channel: int) -> int | None:
+    """The bias of a channel in steps of the accumulator, None if none is added there."""
+    spec = t.policy.bias
+    if t.call.get("bias") is None or (spec is not None and spec.sum == "float32"):
+        return None
+    return _bias_steps(t, channel)
+
+
+def _bias_steps(t: Twin, channel: int) -> int:
+    spec, tensor = t.policy.bias, t.call["bias"]
+    code = int(t.at("bias", (channel,)))
+    if spec is None or tensor.quantization is None:
+        return code
+    weights = t.call["filter" if t.call.has("filter") else "weights"]
+    step = float_of(scale(t.call["input"]) * scale(weights, channel), 32)
+    own = scale(tensor, channel)
+    apart = float_of(float_of(abs(step - own), 32) / step, 32)
+    ratio = Fraction(1) if apart < float_of(Fraction(spec.tolerance), 32) else own / step
+    by = factor(float_of(ratio, 32), t.policy.multiplier)
+    return run_stages(t, spec.stages, code, by)
+
+
 def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index: Index) -> int:
     """The code of an accumulator of ``first * second``."""
     out = t.call.output
@@ -101,6 +124,11 @@ def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index
         text=f"multiplier {by.mantissa} shift {by.shift}" if by.mantissa else "",
         prepared=True,
     )
+    spec = t.policy.bias
+    if spec is not None and spec.sum == "float32" and t.call.has("bias"):
+        bias = float_of(Fraction(_bias_steps(t, channel)), 32)
+        acc = int(float_of(float_of(Fraction(acc), 32) + bias, 32))
+        t.say("sum with the bias in float32", acc)
     tail = t.policy.tail
     stages = t.policy.requantize
     if tail is not None and in_tail(t, tail, index):

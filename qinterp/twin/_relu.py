@@ -14,7 +14,7 @@ def rectifier(kind: str) -> None:
 
     @twin(kind, "requantize_and_clamp")
     def rescaled(t: Twin, output: int, index: Index) -> int:
-        return requantized(t, t.code("input", index))
+        return requantized(t, t.code("input", index), index)
 
     @twin(kind, "float32")
     def clamped(t: Twin, output: int, index: Index) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from qinterp.numerics.libm import LIBRARIES
 from qinterp.twin._arithmetic import Factor, bounds, effective, float_of, quantized, run_stages
+from qinterp.twin._tails import in_tail
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 Real = Callable[[Twin, Fraction], Fraction]
@@ -59,12 +61,18 @@ def factor_of(t: Twin, factor: Fraction = Fraction(1)) -> Factor:
     return made
 
 
-def requantized(t: Twin, x: int, factor: Fraction = Fraction(1)) -> int:
-    """``x`` steps of the input, times ``factor``, as a code of the output."""
+def stages_at(t: Twin, index: Index) -> Any:
+    """The policy's stages for an element of the output: those of the tail within it."""
+    tail = t.policy.tail
+    return t.policy.requantize if tail is None or not in_tail(t, tail, index) else tail.requantize
+
+
+def requantized(t: Twin, x: int, index: Index, factor: Fraction = Fraction(1)) -> int:
+    """``x`` steps of the input, times ``factor``, as the output's code at ``index``."""
     by = factor_of(t, factor)
     t.say("accumulator", x)
     t.say("effective scale", by.exact, text=f"multiplier {by.mantissa} shift {by.shift}")
-    return run_stages(t, t.policy.requantize, x, by, zero_point(t.call.output), bounds(t))
+    return run_stages(t, stages_at(t, index), x, by, zero_point(t.call.output), bounds(t))
 
 
-__all__ = ["call_library", "f32", "factor_of", "float32", "real", "requantized"]
+__all__ = ["call_library", "f32", "factor_of", "float32", "real", "requantized", "stages_at"]

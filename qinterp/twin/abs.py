@@ -13,7 +13,7 @@ def requantize(t: Twin, output: int, index: Index) -> int:
     if t.call["input"].quantization is None:
         bits = t.call.output.int_type.bits
         return fitted(abs(int(t.at("input", index))), bits, "wrap")
-    return requantized(t, abs(t.code("input", index)))
+    return requantized(t, abs(t.code("input", index)), index)
 
 
 float32("abs", lambda t, x: abs(x))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from qinterp.twin._accumulate import accumulate, finish
+from qinterp.twin._accumulate import accumulate, finish, weight_zero_point
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 
@@ -14,7 +14,8 @@ from qinterp.twin._twin import Index, Twin, twin, zero_point
 def batch_matmul(t: Twin, output: int, index: Index) -> int:
     """A row times a column."""
     raw = t.call.output.dtype == "int32"
-    x_zero, y_zero = (0 if raw else zero_point(t.call[n]) for n in ("x", "y"))
+    x_zero = 0 if raw else zero_point(t.call["x"])
+    y_zero = 0 if raw else weight_zero_point(t, "y", 0)
     acc = accumulate(t, _pairs(t, index), x_zero, y_zero, None)
     return acc if raw else finish(t, acc, t.call["x"], t.call["y"], 0, index)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from qinterp.twin._accumulate import accumulate, finish, weight_zero_point
+from qinterp.twin._accumulate import accumulate, bias_of, finish, weight_zero_point
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 from qinterp.twin.conv_2d import clamp_float
@@ -15,7 +15,7 @@ from qinterp.twin.conv_2d import clamp_float
 def fully_connected(t: Twin, output: int, index: Index) -> int:
     """One output: a row of the input times a row of the weights."""
     unit = index[-1]
-    bias = int(t.at("bias", (unit,))) if t.call.get("bias") else None
+    bias = bias_of(t, unit)
     acc = accumulate(
         t,
         list(_pairs(t, index)),

@@ -15,9 +15,30 @@ from qinterp.twin._arithmetic import (
     storage,
 )
 from qinterp.twin._fixed_point import exponential, logarithm, power
-from qinterp.twin._twin import Index, Twin, scale, twin
+from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 from qinterp.twin._unary import call_library, f32
 from qinterp.twin.softmax.gemmlowp import row
+
+
+@twin("log_softmax", "float_table")
+def float_table(t: Twin, output: int, index: Index) -> int:
+    """One code, by float32 operations on raw codes."""
+    out = t.call.output
+    step = scale(t.call["input"])
+
+    def of_row() -> Fraction:
+        codes = row(t, index)
+        most, total = max(codes), Fraction(0)
+        for code in codes:
+            total = f32(total + Fraction(call_library(t, "exp", f32(step * (code - most)))))
+        logarithm = Fraction(call_library(t, "log", total))
+        return f32(f32(f32(step * most) + logarithm) / scale(out))
+
+    moved = t.shared(("row", index[:-1]), of_row)
+    t.say("(max * scale + log of the sum) / output scale", moved)
+    value = f32(f32(f32(step / scale(out)) * int(t.at("input", index))) - moved)
+    by = Factor(Fraction(1))
+    return run_stages(t, t.params.stages, value, by, zero_point(out), storage(out))
 
 
 @twin("log_softmax", "gemmlowp")

@@ -13,9 +13,9 @@ def rescaled(t: Twin, output: int, index: Index) -> int:
     """One code."""
     x = t.code("input", index)
     if x >= 0:
-        return requantized(t, x)
+        return requantized(t, x, index)
     alpha = t.code("alpha", t.broadcast("alpha", index))
-    return requantized(t, x * alpha, scale(t.call["alpha"]))
+    return requantized(t, x * alpha, index, scale(t.call["alpha"]))
 
 
 @twin("prelu", "float32")

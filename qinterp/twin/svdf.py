@@ -9,7 +9,7 @@ from typing import Any
 
 from qinterp.ir import Tensor
 from qinterp.twin._accumulate import accumulate as sum_products
-from qinterp.twin._arithmetic import effective, fitted, float_of, run_stages, storage
+from qinterp.twin._arithmetic import effective, float_of, run_stages, storage
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
 
@@ -19,20 +19,16 @@ def svdf(t: Twin, output: int, index: Index) -> int:
     batch, unit = index
     rank = t.call.attributes["rank"]
     _, memory = t.call["weights_time"].shape
-    total = 0
+    taps = []
     for f in range(unit * rank, unit * rank + rank):
         for m in range(memory):
             if m == memory - 1:
                 state = t.shared(("state", batch, f), partial(_newest, t, batch, f))
             else:
                 state = t.at("state", (batch, f * memory + m + 1))
-            total += state * t.at("weights_time", (f, m))
-    t.say("sum of time products", total)
-    if t.call.get("bias"):
-        total += t.at("bias", (unit,))
-    acc = t.policy.accumulator
-    total = fitted(total, acc.bits, acc.overflow)
-    t.say("accumulator", total)
+            taps.append((state, t.at("weights_time", (f, m))))
+    bias = t.at("bias", (unit,)) if t.call.get("bias") else None
+    total = sum_products(t, taps, 0, 0, bias)
     return _finish(t, total, "state", "weights_time", t.call.output)
 
 

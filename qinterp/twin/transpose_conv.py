@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from qinterp.twin._accumulate import accumulate, finish, weight_zero_point, window_start, window_taps
+from qinterp.twin._accumulate import accumulate, bias_of, finish, weight_zero_point, window_start, window_taps
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 from qinterp.twin.conv_2d import clamp_float
@@ -21,7 +21,7 @@ def transpose_conv(t: Twin, output: int, index: Index) -> int:
         # no product, whatever padding stands for; it matters only for a group's slots
         if x is not None or t.policy.accumulator.group:
             taps.append((None if x is None else int(x), int(w)))
-    bias = int(t.at("bias", (oc,))) if t.call.get("bias") else None
+    bias = bias_of(t, oc)
     acc = accumulate(
         t, taps, zero_point(t.call["input"]), weight_zero_point(t, "filter", oc), bias
     )
