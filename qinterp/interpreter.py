@@ -577,7 +577,7 @@ class Interpreter:
                     raise
                 scheme = scheme.fallback
         call = Call(node, operator.operands, [real], [output], {}, policy, choice.params)
-        with np.errstate(all="ignore"):  # what is too large is infinite, and saturates
+        with np.errstate(all="ignore"):  # what is too large becomes infinity
             return recipe.prepare(call)([np.array(value, np.float32, order="C")], NO_NOTES)[0]
 
     def _supply_constants(self, values: dict[str, Array]) -> None:
