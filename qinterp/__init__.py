@@ -24,6 +24,7 @@ _HOME = {
     "Scheme": "scheme",
     "SchemeError": "errors",
     "UnsupportedOperatorError": "errors",
+    "choose_qparams": "numerics.parameters",
     "diff": "difference",
     "explain": "explanation",
     "identify": "identification",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from qinterp.importers import load
     from qinterp.interpreter import Interpreter, Result, run
     from qinterp.ir import Graph
+    from qinterp.numerics.parameters import choose_qparams
     from qinterp.scheme import Scheme
     from qinterp.schemes_io import load_scheme, scheme_names
 

@@ -12,6 +12,7 @@ import click
 
 import qinterp
 from qinterp.errors import InputError, QInterpError, SchemeError
+from qinterp.ir import Graph
 from qinterp.scheme import Scheme
 
 
@@ -115,7 +116,7 @@ def run(
     if accumulators and capture is None:
         raise InputError("--accumulators needs --capture")
     graph = load(model)
-    interpreter = Interpreter(graph, _one_scheme(schemes, changes, nodes))
+    interpreter = Interpreter(graph, _one_scheme(schemes, changes, nodes, graph))
     if plan:
         print_plan(interpreter, as_json=as_json)
         return
@@ -178,7 +179,7 @@ def explain(
     tensor, index = parse_element(element)
     graph = load(model)
     chosen = choose_inputs(graph, input_file, sample, seed)
-    sides = [_one_scheme([name], changes, nodes) for name in schemes or ["tflite-reference"]]
+    sides = [_one_scheme([name], changes, nodes, graph) for name in schemes or ["tflite-reference"]]
     found = explain_element(graph, chosen.arrays, tensor, index, *sides)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
@@ -236,14 +237,14 @@ def diff(
     from qinterp.report.difference import run_diff
     from qinterp.report.inputs import choose_for_diff
 
-    sides = [_side(name, changes, nodes) for name in schemes]
+    graph = load(model)
+    sides = [_side(name, changes, nodes, graph) for name in schemes]
     if against is not None:
         sides.append(str(against))
     if len(sides) != 2:
         raise InputError(
             f"diff takes two sides (-s A -s B, or -s A --against DUMP), got {len(sides)}"
         )
-    graph = load(model)
     match = tuple(matching) or "auto"
     chosen = choose_for_diff(
         graph,
@@ -280,9 +281,7 @@ def diff(
 @click.option("--samples", type=click.IntRange(1), default=4, help="How many inputs.")
 @_seed_option
 @_json_option
-def verify(
-    model: str, input_file: Path | None, samples: int, seed: int, as_json: bool
-) -> None:
+def verify(model: str, input_file: Path | None, samples: int, seed: int, as_json: bool) -> None:
     """Compare every scheme that has a runtime here with that runtime, per operator kind."""
     from qinterp.importers import load
     from qinterp.report.inputs import choose_many
@@ -322,7 +321,7 @@ def schemes(name: str | None, show_hash: bool, as_json: bool) -> None:
 
 
 def _one_scheme(
-    names: Sequence[str], changes: Iterable[str], nodes: Iterable[str]
+    names: Sequence[str], changes: Iterable[str], nodes: Iterable[str], graph: Graph
 ) -> Scheme:
     from qinterp.schemes_io import load_scheme
 
@@ -333,12 +332,12 @@ def _one_scheme(
     if values:
         scheme = scheme.with_({path: _value(text) for path, text in values.items()})
     for node, other in (_pair(entry, "--node") for entry in nodes):
-        scheme = scheme.with_node(node, load_scheme(other))
+        scheme = scheme.with_node(graph.node(node).name, load_scheme(other))
     return scheme
 
 
-def _side(name: str, changes: Iterable[str], nodes: Iterable[str]) -> str | Scheme:
-    return name if name.startswith("runtime:") else _one_scheme([name], changes, nodes)
+def _side(name: str, changes: Iterable[str], nodes: Iterable[str], graph: Graph) -> str | Scheme:
+    return name if name.startswith("runtime:") else _one_scheme([name], changes, nodes, graph)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

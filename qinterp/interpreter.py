@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from qinterp.capture import Capture, Event, Hook, hash_arrays
 from qinterp.errors import InputError, ModelFormatError, QInterpError, UnsupportedOperatorError
 from qinterp.ir import Call, Graph, Node, Tensor, UnknownValue
-from qinterp.ir.tensor import Array
+from qinterp.ir.tensor import MAX_COMPUTED, Array
 from qinterp.ops import NO_NOTES, OPERATORS, Notes
 from qinterp.ops._operator import Run
 from qinterp.scheme import Scheme
@@ -223,6 +224,11 @@ class Interpreter:
         outputs = operator.infer(call(filed))
         if check_shapes:
             _check_shapes(call(filed), filed, outputs)
+        for tensor in outputs:
+            if math.prod(tensor.shape) > MAX_COMPUTED:
+                call(filed).malformed(
+                    f"output {tensor.describe()} has more than {MAX_COMPUTED} elements"
+                )
         scheme: Scheme | None = self.scheme.for_node(node.name)
         while scheme is not None:
             try:
@@ -286,9 +292,7 @@ class Interpreter:
         wanted = (notes,) if isinstance(notes, str) else tuple(notes)
         unknown = [note for note in wanted if note not in NOTES]
         if unknown:
-            raise InputError(
-                f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}"
-            )
+            raise InputError(f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}")
         result = Result({}, kept if kept is not None else Capture(), {})
         listeners = (*hooks, *((kept,) if kept is not None else ()))
         record = self._start_record(values, given) if kept is not None else None

@@ -95,9 +95,7 @@ class Graph:
         try:
             return self._by_node_name[name]
         except KeyError:
-            raise InputError(
-                f"no node {name!r}{_suggest(name, self._by_node_name)}"
-            ) from None
+            raise InputError(f"no node {name!r}{_suggest(name, self._by_node_name)}") from None
 
     def producer(self, tensor: str) -> Node | None:
         """The node that computes ``tensor``, None for inputs and constants."""

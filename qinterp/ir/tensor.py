@@ -26,6 +26,7 @@ NUMPY_TYPES: dict[str, np.dtype[Any]] = {
 } | {"int4": np.dtype(np.int8)}  # fmt: skip
 
 MAX_ELEMENTS = 1 << 31
+MAX_COMPUTED = 1 << 28  # of one computed tensor: a few bytes must not ask for gigabytes
 
 
 @dataclass(frozen=True, eq=False)

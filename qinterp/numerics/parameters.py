@@ -91,8 +91,9 @@ def choose_qparams(
     low, high = (low if low < 0 else 0.0), (high if high > 0 else 0.0)
     if schema == "gemmlowp":
         return _gemmlowp(low, high, *codes)
-    symmetric = schema.startswith("symmetric")
-    if symmetric and codes[0] >= 0:
+    if schema == "symmetric_with_uint8":
+        schema = "asymmetric" if low == 0 else "symmetric"
+    if schema != "asymmetric" and codes[0] >= 0:
         raise QInterpError(f"schema {schema!r} needs a signed type, not {dtype}")
     return _glow(low, high, *codes, schema)
 
@@ -108,8 +109,7 @@ def _glow(
     low: float, high: float, least: int, greatest: int, schema: Schema
 ) -> QuantizationParameters:
     """In float64, but for the stretched end and the test of a symmetric range."""
-    keeps_all_codes = schema == "symmetric_with_uint8" and low >= 0
-    if schema.startswith("symmetric") and not keeps_all_codes:
+    if schema != "asymmetric":
         below, above = low / least, high / greatest
         if below > above:
             high = _stretched(below * greatest)

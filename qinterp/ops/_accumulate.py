@@ -29,9 +29,7 @@ def check_activation(call: Call) -> None:
     """ModelFormatError unless the fused activation is one we know."""
     activation = call.attributes["activation"]
     if activation not in ACTIVATIONS:
-        call.unsupported(
-            f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
-        )
+        call.unsupported(f"fused activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
 
 
 def activation_bounds(call: Call) -> tuple[int, int]:

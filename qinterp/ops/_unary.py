@@ -84,12 +84,8 @@ def requantizer(call: Call, stages: tuple[Stage, ...], factor: float = 1.0) -> R
     policy = call.policy
     scale, _ = call.per_tensor(call["input"])
     scale_out, zero_point = call.per_tensor(call.output)
-    rescale = Rescale.of_scales(
-        scale, factor, scale_out, policy.effective_scale, policy.multiplier
-    )
-    return Requantizer(
-        stages, rescale, zero_point=zero_point, bounds=activation_bounds(call)
-    )
+    rescale = Rescale.of_scales(scale, factor, scale_out, policy.effective_scale, policy.multiplier)
+    return Requantizer(stages, rescale, zero_point=zero_point, bounds=activation_bounds(call))
 
 
 def real_table(

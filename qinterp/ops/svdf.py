@@ -63,8 +63,8 @@ def shapes(call: Call) -> list[Shape]:
 def accumulate(call: Call) -> Run:
     """``state <- features of the input``; ``out = r(sum of the time products + bias)``.
 
-    Both sums are the policy's accumulator; a unit adds up its filters one after the other, each from
-    the oldest state to the newest.
+    Both sums are the policy's accumulator, step by step where it checks each step: a unit adds up
+    its filters one after the other, each from the oldest state to the newest.
     """
     if call.policy.tail is not None:
         raise SchemeError(call.where("a tail has no meaning here: svdf has none"))
@@ -79,9 +79,7 @@ def accumulate(call: Call) -> Run:
     filters, memory = call["weights_time"].shape
     x_zero_point = call.per_tensor(call["input"])[1]
     features = call.value("weights_feature")
-    times = np.ascontiguousarray(
-        call.value("weights_time").reshape(units, 1, 1, rank * memory)
-    )
+    times = np.ascontiguousarray(call.value("weights_time").reshape(units, 1, 1, rank * memory))
     bias = bias_reader(call, units)
     policy = call.policy.accumulator
     no_zero_point = np.zeros(filters, np.int64)

@@ -96,7 +96,9 @@ def shapes(call: Call) -> list[Shape]:
             call.check(
                 shape == (cells, width), f"{operand} must be {[cells, width]}, is {list(shape)}"
             )
-        call.check(call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements")
+        call.check(
+            call[f"{gate}_bias"].shape == (cells,), f"{gate}_bias must have {cells} elements"
+        )
     batch = outer[1] if call.attributes["time_major"] else outer[0]
     if call.get("projection") is not None:
         call.check(
@@ -105,9 +107,7 @@ def shapes(call: Call) -> list[Shape]:
     else:
         call.check(units == cells, f"{units} units need a projection from {cells} cells")
     for operand, width in (("output_state", units), ("cell_state", cells)):
-        call.check(
-            call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}"
-        )
+        call.check(call[operand].shape == (batch, width), f"{operand} must be {[batch, width]}")
     return [(*outer, units)]
 
 
@@ -165,7 +165,8 @@ def _check_types(call: Call) -> None:
         if call.get(name) is not None:
             call.unsupported(f"operand {name!r} (peephole or layer normalization)")
     call.check(
-        len(call.attributes["intermediates"]) == 5 and call.attributes["intermediates"][4] is not None,
+        len(call.attributes["intermediates"]) == 5
+        and call.attributes["intermediates"][4] is not None,
         "an integer LSTM needs five intermediates, the last with the hidden state's scale",
     )
 

@@ -49,9 +49,7 @@ def choose_inputs(graph: Graph, file: Path | None, sample: int = 0, seed: int = 
     return ChosenInputs(random_inputs(graph, seed), f"random, seed {seed}")
 
 
-def choose_many(
-    graph: Graph, file: Path | None, count: int, seed: int = 0
-) -> list[ChosenInputs]:
+def choose_many(graph: Graph, file: Path | None, count: int, seed: int = 0) -> list[ChosenInputs]:
     """``count`` different inputs, or the one in ``file``."""
     if file is not None:
         return [choose_inputs(graph, file)]
