@@ -128,7 +128,7 @@ cdef extern from "_c/packed.h" nogil:
         int32_t low, high, pair_low, pair_high
 
     ctypedef void qi_gemm
-    ctypedef void qi_depthwise
+    ctypedef void qi_depthwise_columns
     ctypedef void qi_ordered_gemm
     ctypedef void qi_requantize_tile "qi_requantize"(
         const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels, const qi_requantizer *with_, void *out,
@@ -137,9 +137,10 @@ cdef extern from "_c/packed.h" nogil:
 
     ctypedef struct qi_isa:
         const char *name
-        int block, lanes, narrow_lanes
+        int block, lanes, column_lanes, narrow_lanes
         qi_gemm *bytes
         qi_gemm *words
+        qi_depthwise_columns *depthwise_columns
         qi_requantize_tile *requantize
         qi_ordered_gemm *wide
         qi_ordered_gemm *pairs
@@ -178,8 +179,9 @@ cdef extern from "_c/packed.h" nogil:
         const int32_t *rows
         const int32_t *columns
         const uint8_t *padding
-        const int16_t *weights
+        const void *weights
         const int32_t *bias
+        int shared_stride
 
     int qi_run_conv(
         const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,

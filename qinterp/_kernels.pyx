@@ -906,7 +906,7 @@ cdef class PackedDepthwise(_Packed):
         isa=None,
     ):
         cdef qi_depthwise_conv *conv = &self.deep
-        channels, lanes = w.shape[2], 0
+        channels = w.shape[2]
         conv.isa = _find_isa(isa)
         self.isa, self.kernel = conv.isa.name.decode(), "depthwise"
         self._x_dtype, x_range = _check_packed(x_dtype, x_zero_point, x_range)
@@ -917,23 +917,43 @@ cdef class PackedDepthwise(_Packed):
         rows, columns = _windows(shape, w.shape[:2], strides, dilations, padding, out_hw, False)
         flat, bias, _ = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
         self._set_range(flat, bias, x_zero_point, x_range)
-        lanes = conv.isa.lanes
-        padded, taps = -(-channels // lanes) * lanes, flat.shape[1] + flat.shape[1] % 2
-        weights = np.zeros((padded, taps), np.int16)
-        weights[:channels, : flat.shape[1]] = flat
-        if self.isa == "portable":
-            weights = weights.reshape(-1, lanes, taps).transpose(0, 2, 1)
-        else:  # as interleaving the bytes of two taps orders them: in each eight channels the first four, then the others
-            weights = weights.reshape(-1, lanes // 8, 2, 4, taps // 2, 2).transpose(0, 4, 2, 1, 3, 5)
-        packed, start = _aligned(weights.size, np.int16), np.zeros(padded, np.int32)
+        offset = x_zero_point
+        if (
+            conv.isa.depthwise_columns != NULL and self._x_dtype != np.int16 and dilations[1] == 1
+            and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
+        ):
+            conv.shared_stride = strides[1]
+            weights = _columns_of(flat.reshape(channels, *w.shape[:2]), conv.isa.column_lanes)
+            offset += 128 if self._x_dtype == np.int8 else 0
+        else:
+            weights = _taps_of(flat, conv.isa.lanes, self.isa == "portable")
+        packed, start = _aligned(weights.size, weights.dtype), np.zeros(channels + 64, np.int32)
         packed.reshape(weights.shape)[...] = weights
-        start[:channels] = ((bias - x_zero_point * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         pad_pixel = np.full(channels + 64, x_zero_point, self._x_dtype)
         conv.x_type = _TYPES[self._x_dtype]
         conv.height, conv.width, conv.channels = x_shape
         conv.out_height, conv.out_width = out_hw
         conv.multiplier, conv.kernel_height, conv.kernel_width = channels // x_shape[2], w.shape[0], w.shape[1]
         conv.rows, conv.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
-        conv.padding, conv.weights = <const uint8_t *>_address(pad_pixel), <const int16_t *>_address(packed)
+        conv.padding, conv.weights = <const uint8_t *>_address(pad_pixel), <const void *>_address(packed)
         conv.bias = <const int32_t *>_address(start)
         self._arrays = [rows, columns, pad_pixel, packed, start]
+
+
+def _taps_of(w, lanes, natural):
+    """w (channels, taps) in blocks of lanes; in each, as interleaving the words of two taps orders them."""
+    taps = w.shape[1] + w.shape[1] % 2
+    weights = np.zeros((-(-w.shape[0] // lanes) * lanes, taps), np.int16)
+    weights[: w.shape[0], : w.shape[1]] = w
+    if natural:
+        return weights.reshape(-1, lanes, taps).transpose(0, 2, 1)
+    return weights.reshape(-1, lanes // 8, 2, 4, taps // 2, 2).transpose(0, 4, 2, 1, 3, 5)
+
+
+def _columns_of(w, lanes):
+    """w (channels, KH, KW) in blocks of lanes; in each, as interleaving the bytes of four rows orders them."""
+    channels, height, width = w.shape
+    weights = np.zeros((-(-channels // lanes) * lanes, -(-height // 4) * 4, width), np.int8)
+    weights[:channels, :height] = w
+    return weights.reshape(-1, lanes // 16, 4, 4, weights.shape[1] // 4, 4, width).transpose(0, 4, 6, 2, 1, 3, 5)

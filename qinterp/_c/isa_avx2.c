@@ -463,5 +463,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx2 = {"avx2", 16, LANES, 16, gather, NULL, gemm, depthwise, requantize, wide, pairs, narrow, run_stages};
+const qi_isa qi_avx2 = {"avx2", 16, LANES, 0, 16, gather, NULL, gemm, depthwise, NULL, requantize, wide, pairs, narrow, run_stages};
 #endif

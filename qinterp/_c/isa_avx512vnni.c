@@ -169,6 +169,84 @@ TARGET static void depthwise(const uint8_t *const *taps, int count, int pixels, 
     }
 }
 
+/* ---- depthwise with shared columns: four rows of a column interleaved by bytes serve every pixel that they are a tap of.
+   Weights: (groups of four rows, kernel_width, 4 quarters, 4, 4 channels, 4 rows) ---- */
+
+enum { COLUMN_LANES = 64 };
+
+/* The bytes of channels 4j .. 4j+3 of each sixteen go to quarter j, the four rows of a channel side by side. */
+INLINE void load_column(const uint8_t *const row[4], ptrdiff_t offset, __mmask64 mask, __m512i flip, __m512i quarter[4])
+{
+    const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[0] + offset), flip);
+    const __m512i b = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[1] + offset), flip);
+    const __m512i c = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[2] + offset), flip);
+    const __m512i d = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[3] + offset), flip);
+    const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+    const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+    quarter[0] = _mm512_unpacklo_epi16(ab_low, cd_low);
+    quarter[1] = _mm512_unpackhi_epi16(ab_low, cd_low);
+    quarter[2] = _mm512_unpacklo_epi16(ab_high, cd_high);
+    quarter[3] = _mm512_unpackhi_epi16(ab_high, cd_high);
+}
+
+/* Quarters hold channels 16L + 4j .. in their part L; vectors of the tile hold 16 channels in turn. */
+INLINE void store_quarters(const __m512i q[4], const int32_t *bias, int32_t *to)
+{
+    const __m512i q01_low = _mm512_shuffle_i32x4(q[0], q[1], 0x44), q01_high = _mm512_shuffle_i32x4(q[0], q[1], 0xee);
+    const __m512i q23_low = _mm512_shuffle_i32x4(q[2], q[3], 0x44), q23_high = _mm512_shuffle_i32x4(q[2], q[3], 0xee);
+    const __m512i v0 = _mm512_shuffle_i32x4(q01_low, q23_low, 0x88), v1 = _mm512_shuffle_i32x4(q01_low, q23_low, 0xdd);
+    const __m512i v2 = _mm512_shuffle_i32x4(q01_high, q23_high, 0x88), v3 = _mm512_shuffle_i32x4(q01_high, q23_high, 0xdd);
+    _mm512_storeu_si512(to, _mm512_add_epi32(v0, _mm512_loadu_si512(bias)));
+    _mm512_storeu_si512(to + 16, _mm512_add_epi32(v1, _mm512_loadu_si512(bias + 16)));
+    _mm512_storeu_si512(to + 32, _mm512_add_epi32(v2, _mm512_loadu_si512(bias + 32)));
+    _mm512_storeu_si512(to + 48, _mm512_add_epi32(v3, _mm512_loadu_si512(bias + 48)));
+}
+
+INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
+                          ptrdiff_t offset, __mmask64 mask, __m512i flip, const int8_t *weights, const int32_t *bias,
+                          int32_t *tile, ptrdiff_t tile_stride, const int pixels)
+{
+    __m512i sum[4][4], quarter[4];
+    int p, q, g, j;
+    UNROLL for (p = 0; p < pixels; p++)
+        UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_setzero_si512();
+    for (g = 0; g < kernel_height; g += 4) {
+        for (j = 0; j < kernel_width + (pixels - 1) * stride; j++) {
+            /* column j is tap kw of `owner`, the first pixel that it is a tap of */
+            const int owner = j < kernel_width ? 0 : (j - kernel_width) / stride + 1, kw = j - owner * stride;
+            const uint8_t *const *tap = taps + owner * count + g * kernel_width + kw;
+            const uint8_t *row[4];
+            UNROLL for (q = 0; q < 4; q++) row[q] = g + q < kernel_height ? tap[q * kernel_width] : tap[0]; /* weight 0 */
+            load_column(row, offset, mask, flip, quarter);
+            UNROLL for (p = 0; p < pixels; p++) {
+                const int kw_of_p = j - p * stride;
+                if (kw_of_p >= 0 && kw_of_p < kernel_width) {
+                    const int8_t *w = weights + (g / 4 * kernel_width + kw_of_p) * 256;
+                    UNROLL for (q = 0; q < 4; q++)
+                        sum[p][q] = _mm512_dpbusd_epi32(sum[p][q], quarter[q], _mm512_loadu_si512(w + 64 * q));
+                }
+            }
+        }
+    }
+    UNROLL for (p = 0; p < pixels; p++) store_quarters(sum[p], bias, tile + p * tile_stride);
+}
+
+TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
+                                     int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
+                                     const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride)
+{
+    const __mmask64 mask = ~0ull >> (COLUMN_LANES - channels);
+    const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
+    int p = 0;
+    if (stride <= kernel_width)
+        for (; p + 4 <= pixels; p += 4)
+            columns_block(taps + p * count, count, kernel_height, kernel_width, stride, offset, mask, flip, weights, bias,
+                          tile + p * tile_stride, tile_stride, 4);
+    for (; p < pixels; p++)
+        columns_block(taps + p * count, count, kernel_height, kernel_width, stride, offset, mask, flip, weights, bias,
+                      tile + p * tile_stride, tile_stride, 1);
+}
+
 /* ---- requantization, 16 channels at a time: of one row, or of four rows that share their packing to bytes ---- */
 
 INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16 mask)
@@ -449,5 +527,5 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, 32, gather, gemm_bytes, gemm_words, depthwise, requantize, wide, pairs, narrow, run_stages};
+const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, COLUMN_LANES, 32, gather, gemm_bytes, gemm_words, depthwise, depthwise_columns, requantize, wide, pairs, narrow, run_stages};
 #endif

@@ -205,7 +205,8 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
     const ptrdiff_t taps_count = (ptrdiff_t)rounded_up((size_t)(conv->kernel_height * conv->kernel_width), 2);
     const ptrdiff_t repeated_bytes =
         conv->multiplier == 1 ? 0 : conv->kernel_height * conv->width * channels * in;
-    const int lanes = conv->isa->lanes;
+    const int lanes = conv->shared_stride ? conv->isa->column_lanes : conv->isa->lanes;
+    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
     const size_t tile_bytes = PIXELS * (size_t)lanes * sizeof(int32_t), taps_bytes = PIXELS * (size_t)taps_count * sizeof(void *);
     const uint8_t *image = x, *limit = image + batch * image_bytes, **taps;
     uint8_t *memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK), *repeated = NULL;
@@ -227,8 +228,15 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
                 find_taps(conv, image, repeated, oy, ox, count, taps);
                 for (c = 0; c < channels; c += lanes) {
                     const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
-                    conv->isa->depthwise(taps, (int)taps_count, (int)count, c * in, conv->x_type, (int)here, limit,
-                                         conv->weights + c * taps_count, conv->bias + c, tile, lanes);
+                    if (conv->shared_stride)
+                        conv->isa->depthwise_columns(
+                            taps, (int)taps_count, (int)conv->kernel_height, (int)conv->kernel_width, conv->shared_stride,
+                            (int)count, c, conv->x_type, (int)here,
+                            (const int8_t *)conv->weights + c * row_groups * conv->kernel_width * 4, conv->bias + c, tile,
+                            lanes);
+                    else
+                        conv->isa->depthwise(taps, (int)taps_count, (int)count, c * in, conv->x_type, (int)here, limit,
+                                             (const int16_t *)conv->weights + c * taps_count, conv->bias + c, tile, lanes);
                     if (with)
                         conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
                                               element(out, out_type, pixel * channels + c), out_type, channels);

@@ -57,6 +57,12 @@ typedef void qi_depthwise(const uint8_t *const *taps, int count, int pixels, ptr
                           const uint8_t *limit, const int16_t *weights, const int32_t *bias, int32_t *tile,
                           ptrdiff_t tile_stride);
 
+/* The same for bytes (x_type int8 or uint8), where neighbouring pixels share columns of taps: taps are (kernel_height,
+   kernel_width), and tap (kh, kw + stride) of a pixel is tap (kh, kw) of the next. Rows come in fours. */
+typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
+                                  int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
+                                  const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride);
+
 /* `channels` columns of the tile, the first of which is channel `first`, to out[r * out_stride + c]. */
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
@@ -80,11 +86,13 @@ typedef void qi_ordered_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count
 typedef struct {
     const char *name;
     int block; /* channels of a gemm block: 16 * vectors at most */
-    int lanes; /* channels of a depthwise block */
+    int lanes; /* channels of a depthwise block; */
+    int column_lanes; /* of one with shared columns */
     int narrow_lanes; /* channels of a narrow block */
     qi_gather *gather;
     qi_gemm *bytes, *words; /* bytes: NULL where there is none */
     qi_depthwise *depthwise;
+    qi_depthwise_columns *depthwise_columns; /* NULL where there is none */
     qi_requantize *requantize;
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
@@ -141,8 +149,9 @@ typedef struct {
     ptrdiff_t kernel_height, kernel_width;
     const int32_t *rows, *columns;
     const uint8_t *padding;                 /* a pixel of zero points, readable 64 bytes beyond its end */
-    const int16_t *weights;
+    const void *weights;
     const int32_t *bias;                    /* (padded channels) */
+    int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
 } qi_depthwise_conv;
 
 /* Exactly one of accumulators, wide (64 bits) and out is not NULL. Return -1 when there is no memory, else whether an
