@@ -35,12 +35,17 @@ class BuildKernels(build_ext):
 kernels = Extension(
     "qinterp._kernels",
     ["qinterp/_kernels.pyx", *sorted(str(source) for source in Path("qinterp/_c").glob("*.c"))],
-    define_macros=[("QINTERP_PLANTED_BUG", PLANTED), *([("QINTERP_CHECKED_KERNELS", "1")] if CHECKED else [])],
+    define_macros=[
+        ("QINTERP_PLANTED_BUG", PLANTED),
+        *([("QINTERP_CHECKED_KERNELS", "1")] if CHECKED else []),
+    ],
     depends=sorted(str(header) for header in Path("qinterp/_c").glob("*.h")),
 )
 checks = {"boundscheck": CHECKED, "wraparound": CHECKED, "initializedcheck": CHECKED}
 setup(
     # force: Cython does not see that the directives changed
-    ext_modules=cythonize([kernels], compiler_directives={"language_level": 3, **checks}, force=True),
+    ext_modules=cythonize(
+        [kernels], compiler_directives={"language_level": 3, **checks}, force=True
+    ),
     cmdclass={"build_ext": BuildKernels},
 )

@@ -70,6 +70,7 @@ __all__ = [
     "SchemeError",
     "UnsupportedOperatorError",
     "__version__",
+    "choose_qparams",
     "diff",
     "explain",
     "identify",

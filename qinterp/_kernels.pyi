@@ -60,29 +60,31 @@ class Amount(IntEnum):
     """Where a shift stage takes its amount from."""
 
     LITERAL = 0  # literal
-    LEFT = 1     # max(shift, 0)
-    RIGHT = 2    # max(-shift, 0)
-    TOTAL = 3    # literal - shift
-    PRE = 4      # the array ``pre``
-    POST = 5     # the array ``post``
+    LEFT = 1  # max(shift, 0)
+    RIGHT = 2  # max(-shift, 0)
+    TOTAL = 3  # literal - shift
+    PRE = 4  # the array ``pre``
+    POST = 5  # the array ``post``
 
 class Opcode(IntEnum):
     """Stages of run_stages, with their parameters."""
 
-    SHIFT_LEFT = 0           # (amount, literal, bits, overflow)
-    MULTIPLY = 1             # (bits, overflow)                  x * M
-    MULTIPLY_HIGH = 2        # (bits, rounding, overflow)        x * M / 2**(bits-1)
-    SHIFT_RIGHT = 3          # (amount, literal, rounding)
-    TO_FLOAT = 4             # (precision)
-    SCALE = 5                # (precision)                       v * scale
-    SCALE_RATIO = 6          # (rounding)                        x * numerator * 2**exponent / denominator
-    DIVIDE_SCALE = 7         # (precision)                       v / scale
-    ROUND = 8                # (rounding, bits, overflow)        float -> integer
-    ADD_ZERO_POINT = 9       # (bits, overflow)                  in a float lane: no parameters used
-    SUBTRACT_ZERO_POINT = 10 # (bits, overflow)
-    FIT = 11                 # (bits, overflow)
-    CLAMP = 12               # ()                                to [lo, hi]
-    CLAMP_FLOAT = 13         # (low, high)                       each 0 or 1: to lo - zero_point, hi - zero_point
+    SHIFT_LEFT = 0  # (amount, literal, bits, overflow)
+    MULTIPLY = 1  # (bits, overflow)                  x * M
+    MULTIPLY_HIGH = 2  # (bits, rounding, overflow)        x * M / 2**(bits-1)
+    SHIFT_RIGHT = 3  # (amount, literal, rounding)
+    TO_FLOAT = 4  # (precision)
+    SCALE = 5  # (precision)                       v * scale
+    SCALE_RATIO = 6  # (rounding)                        x * numerator * 2**exponent / denominator
+    DIVIDE_SCALE = 7  # (precision)                       v / scale
+    ROUND = 8  # (rounding, bits, overflow)        float -> integer
+    ADD_ZERO_POINT = 9  # (bits, overflow)                  in a float lane: no parameters used
+    SUBTRACT_ZERO_POINT = 10  # (bits, overflow)
+    FIT = 11  # (bits, overflow)
+    CLAMP = 12  # ()                                to [lo, hi]
+    CLAMP_FLOAT = (
+        13  # (low, high)                       each 0 or 1: to lo - zero_point, hi - zero_point
+    )
 
 class Fused(IntEnum):
     """Requantizations that a Requantizer does in one go, each equal to the stage program beside it.
@@ -90,12 +92,12 @@ class Fused(IntEnum):
     ROUND's width does not matter where it saturates and the clamp follows.
     """
 
-    DR = 0       # SHIFT_LEFT(LEFT, 32, WRAP), MULTIPLY_HIGH(32, TIES_TOWARD_POSITIVE), SHIFT_RIGHT(RIGHT, TIES_TO_AWAY),
-                 # ADD_ZERO_POINT(32, WRAP), CLAMP
-    DU = 1       # the same, SHIFT_RIGHT(RIGHT, TIES_TOWARD_POSITIVE)
-    SR = 2       # MULTIPLY(64), SHIFT_RIGHT(TOTAL 31, TIES_TOWARD_POSITIVE), ADD_ZERO_POINT(32, WRAP), CLAMP
+    DR = 0  # SHIFT_LEFT(LEFT, 32, WRAP), MULTIPLY_HIGH(32, TIES_TOWARD_POSITIVE), SHIFT_RIGHT(RIGHT, TIES_TO_AWAY),
+    # ADD_ZERO_POINT(32, WRAP), CLAMP
+    DU = 1  # the same, SHIFT_RIGHT(RIGHT, TIES_TOWARD_POSITIVE)
+    SR = 2  # MULTIPLY(64), SHIFT_RIGHT(TOTAL 31, TIES_TOWARD_POSITIVE), ADD_ZERO_POINT(32, WRAP), CLAMP
     FLOAT32 = 3  # TO_FLOAT(32), SCALE(32), CLAMP_FLOAT(0, 1), ROUND(TIES_TO_EVEN, 32, INDEFINITE or SATURATE),
-                 # ADD_ZERO_POINT(64), CLAMP
+    # ADD_ZERO_POINT(64), CLAMP
     FLOAT64 = 4  # TO_FLOAT(64), SCALE(64), ROUND(TIES_TO_AWAY, SATURATE), ADD_ZERO_POINT(64), CLAMP
 
 def conv_2d(
@@ -232,7 +234,9 @@ def transpose_conv_2d_float32(
     kw descending, ic ascending.
     """
 
-def matmul_float32(x: _Array, w: _Array, bias: _Array | None, order: _Array | None = None) -> _Array:
+def matmul_float32(
+    x: _Array, w: _Array, bias: _Array | None, order: _Array | None = None
+) -> _Array:
     """As conv_2d_float32 for x (M, K), w (N, K) -> (M, N)."""
 
 def run_stages(

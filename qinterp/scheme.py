@@ -153,7 +153,7 @@ class RecipeRegistry:
         return sorted({kind for kind, _ in self._params})
 
     def families(self) -> list[str]:
-        """Families that some operator has a standard recipe for, and "none", which has no recipe."""
+        """Families that some operator has a standard recipe for, and "none", without any."""
         self._discover()
         return sorted({family for _, family in self._family} - {"*"} | {"none"})
 

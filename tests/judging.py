@@ -65,9 +65,7 @@ def against_twin(model: bytes, inputs: Mapping[str, Any], scheme: Any) -> list[s
     interpreter, result = run(model, inputs, scheme)
     graph = interpreter.graph
     values = {n: t.data for n, t in graph.tensors.items() if t.data is not None}
-    values |= {
-        n: t.initial() for n, t in graph.tensors.items() if t.variable
-    }
+    values |= {n: t.initial() for n, t in graph.tensors.items() if t.variable}
     values |= interpreter._check_inputs(inputs)
     values |= dict(result.tensors)
     found = []

@@ -11,9 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_schemes_document_is_up_to_date() -> None:
-    made = subprocess.run(
-        [sys.executable, ROOT / "tools" / "make_docs.py", "--check"], check=False
-    )
+    made = subprocess.run([sys.executable, ROOT / "tools" / "make_docs.py", "--check"], check=False)
     assert made.returncode == 0, "run python tools/make_docs.py"
 
 

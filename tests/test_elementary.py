@@ -190,6 +190,7 @@ def test_an_approximation_with_errors_gives_the_same(monkeypatch: pytest.MonkeyP
         return elementary.exp(x, digits)
 
     for error in (2.0**-45, -(2.0**-45)):
+
         def off(v: np.ndarray, error: float = error) -> np.ndarray:
             return exact_exp(v) * (1 + error)
 

@@ -70,16 +70,41 @@ def fitted(x: int, bits: int, overflow: int) -> tuple[int, bool]:
 def test_round_shift_exhaustive_at_8_bits(rounding: Rounding) -> None:
     x, amount = np.meshgrid(np.arange(-256, 256), np.arange(-2, 70), indexing="ij")
     got = kernels.round_shift(x, amount, rounding)
-    want = [rounded(Fraction(int(v)) / Fraction(2) ** int(a), rounding) for v, a in zip(x.flat, amount.flat, strict=True)]
+    want = [
+        rounded(Fraction(int(v)) / Fraction(2) ** int(a), rounding)
+        for v, a in zip(x.flat, amount.flat, strict=True)
+    ]
     assert got.ravel().tolist() == want
 
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_round_shift_corners_of_64_bits(rounding: Rounding) -> None:
     x = np.array(corners(64))
-    for amount in [*range(-66, 67, 6), -65, -63, -1, 1, 2, 31, 32, 61, 62, 63, 65, 127, 128, 1000, -1000]:
+    for amount in [
+        *range(-66, 67, 6),
+        -65,
+        -63,
+        -1,
+        1,
+        2,
+        31,
+        32,
+        61,
+        62,
+        63,
+        65,
+        127,
+        128,
+        1000,
+        -1000,
+    ]:
         got = kernels.round_shift(x, amount, rounding).tolist()
-        want = [fitted(rounded(Fraction(int(v)) / Fraction(2) ** amount, rounding), 64, Overflow.SATURATE)[0] for v in x]
+        want = [
+            fitted(
+                rounded(Fraction(int(v)) / Fraction(2) ** amount, rounding), 64, Overflow.SATURATE
+            )[0]
+            for v in x
+        ]
         assert got == want, amount
 
 
@@ -87,7 +112,9 @@ def test_round_shift_corners_of_64_bits(rounding: Rounding) -> None:
 def test_fit(overflow: Overflow) -> None:
     x = np.array(corners(64))
     for bits in range(1, 65):
-        assert kernels.fit(x, bits, overflow).tolist() == [fitted(int(v), bits, overflow)[0] for v in x], bits
+        assert kernels.fit(x, bits, overflow).tolist() == [
+            fitted(int(v), bits, overflow)[0] for v in x
+        ], bits
 
 
 def test_round_shift_and_fit_of_read_only_empty_and_scalar() -> None:
@@ -119,7 +146,9 @@ class Accumulator(NamedTuple):
 Tap = tuple[int | None, int]  # the raw x, or None for padding; the raw w
 
 
-def accumulated(taps: list[Tap], bias: int, x_zp: int, w_zp: int, a: Accumulator) -> tuple[int, bool]:
+def accumulated(
+    taps: list[Tap], bias: int, x_zp: int, w_zp: int, a: Accumulator
+) -> tuple[int, bool]:
     flags = []
 
     def fit(value: int, bits: int, overflow: int) -> int:
@@ -176,7 +205,11 @@ class Case(NamedTuple):
 
 def window(case: Case, n: int, oy: int, ox: int, oc: int) -> list[Tap]:
     """The taps of one output, in order."""
-    taps = case.taps if case.taps is not None else list(itertools.product(*map(range, case.w.shape[1:])))
+    taps = (
+        case.taps
+        if case.taps is not None
+        else list(itertools.product(*map(range, case.w.shape[1:])))
+    )
     group = oc // (len(case.w) // case.groups)
     _, height, width, _ = case.x.shape
     found: list[Tap] = []
@@ -200,7 +233,9 @@ def accumulators(case: Case, a: Accumulator) -> tuple[Any, bool]:
     for n, oy, ox, oc in np.ndindex(out.shape):
         bias = 0 if case.bias is None else int(case.bias[oc])
         taps = window(case, n, oy, ox, oc)
-        out[n, oy, ox, oc], left = accumulated(taps, bias, case.x_zero_point, int(case.w_zero_point[oc]), a)
+        out[n, oy, ox, oc], left = accumulated(
+            taps, bias, case.x_zero_point, int(case.w_zero_point[oc]), a
+        )
         overflowed |= left
     return out, overflowed
 
@@ -208,7 +243,9 @@ def accumulators(case: Case, a: Accumulator) -> tuple[Any, bool]:
 def random_integers(rng: np.random.Generator, dtype: Any, shape: tuple[int, ...]) -> Any:
     info = np.iinfo(dtype)
     values = rng.integers(info.min, info.max, shape, dtype, endpoint=True)
-    return np.where(rng.random(shape) < 0.2, rng.choice([info.min, info.max], shape), values).astype(dtype)
+    return np.where(
+        rng.random(shape) < 0.2, rng.choice([info.min, info.max], shape), values
+    ).astype(dtype)
 
 
 def random_accumulator(rng: np.random.Generator) -> Accumulator:
@@ -225,15 +262,29 @@ def random_accumulator(rng: np.random.Generator) -> Accumulator:
     )
 
 
-def random_case(rng: np.random.Generator, depthwise: bool = False, transposed: bool = False) -> Case:
+def random_case(
+    rng: np.random.Generator, depthwise: bool = False, transposed: bool = False
+) -> Case:
     x_type, w_type = rng.choice([np.int8, np.uint8, np.int16], 2)
     groups = int(rng.integers(1, 4))
     inputs, outputs = (1 if depthwise else int(rng.integers(1, 4))), int(rng.integers(1, 4))
     kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
-    x = random_integers(rng, x_type, (int(rng.integers(1, 3)), int(rng.integers(1, 6)), int(rng.integers(1, 6)), groups * inputs))
+    x = random_integers(
+        rng,
+        x_type,
+        (
+            int(rng.integers(1, 3)),
+            int(rng.integers(1, 6)),
+            int(rng.integers(1, 6)),
+            groups * inputs,
+        ),
+    )
     w = random_integers(rng, w_type, (groups * outputs, *kernel, inputs))
     bias = rng.integers(-1 << 18, 1 << 18, len(w)) if rng.random() < 0.8 else None
-    x_zero, w_zero = int(random_integers(rng, x_type, (1,))[0]), random_integers(rng, w_type, (len(w),)).astype(np.int64)
+    x_zero, w_zero = (
+        int(random_integers(rng, x_type, (1,))[0]),
+        random_integers(rng, w_type, (len(w),)).astype(np.int64),
+    )
     taps = None
     if rng.random() < 0.5:
         taps = rng.permutation(np.array(list(np.ndindex(*w.shape[1:])), np.int32))
@@ -258,10 +309,22 @@ def random_case(rng: np.random.Generator, depthwise: bool = False, transposed: b
 def check_case(case: Case, a: Accumulator, depthwise: bool = False) -> bool:
     w = case.w[..., 0].transpose(1, 2, 0) if depthwise else case.w
     function = (
-        kernels.depthwise_conv_2d if depthwise else kernels.transpose_conv_2d if case.transposed else kernels.conv_2d
+        kernels.depthwise_conv_2d
+        if depthwise
+        else kernels.transpose_conv_2d
+        if case.transposed
+        else kernels.conv_2d
     )
-    geometry = [case.strides, case.dilations, case.padding, case.out_hw, *([] if depthwise else [case.groups])]
-    got, got_flag = function(case.x, w, case.bias, case.x_zero_point, case.w_zero_point, *geometry, tuple(a), case.taps)
+    geometry = [
+        case.strides,
+        case.dilations,
+        case.padding,
+        case.out_hw,
+        *([] if depthwise else [case.groups]),
+    ]
+    got, got_flag = function(
+        case.x, w, case.bias, case.x_zero_point, case.w_zero_point, *geometry, tuple(a), case.taps
+    )
     want, want_flag = accumulators(case, a._replace(padding=Padding.SKIP) if case.transposed else a)
     assert got.dtype == (np.int32 if a.bits <= 32 else np.int64)
     assert got.tolist() == want.tolist(), (a, case)
@@ -300,10 +363,35 @@ def test_every_accumulator_field_shows() -> None:
         taps=None,
         transposed=False,
     )
-    base = Accumulator(16, Overflow.SATURATE, Check.EACH_STEP, Operands.RAW, Padding.ZERO, BiasOrder.FIRST, 3, 14, 1)
-    changes = [("bits", 15), ("overflow", 0), ("check", 0), ("operands", 0), ("padding", 1), ("bias", 1 - base.bias)]
-    changes += [("padding", 0), ("group_size", 0), ("group_size", 2), ("group_bits", 16), ("group_overflow", 0)]
-    results = [accumulators(case, base._replace(**{field: value}))[0].tolist() for field, value in changes]
+    base = Accumulator(
+        16,
+        Overflow.SATURATE,
+        Check.EACH_STEP,
+        Operands.RAW,
+        Padding.ZERO,
+        BiasOrder.FIRST,
+        3,
+        14,
+        1,
+    )
+    changes = [
+        ("bits", 15),
+        ("overflow", 0),
+        ("check", 0),
+        ("operands", 0),
+        ("padding", 1),
+        ("bias", 1 - base.bias),
+    ]
+    changes += [
+        ("padding", 0),
+        ("group_size", 0),
+        ("group_size", 2),
+        ("group_bits", 16),
+        ("group_overflow", 0),
+    ]
+    results = [
+        accumulators(case, base._replace(**{field: value}))[0].tolist() for field, value in changes
+    ]
     assert all(result != accumulators(case, base)[0].tolist() for result in results)
     for field, value in changes:
         check_case(case, base._replace(**{field: value}))
@@ -329,20 +417,36 @@ def test_transpose_conv_2d_is_the_scatter() -> None:
             ox = ix * case.strides[1] - case.padding[1] + kw * case.dilations[1]
             if 0 <= oy < case.out_hw[0] and 0 <= ox < case.out_hw[1]:
                 group, size = oc // (len(case.w) // case.groups), case.w.shape[3]
-                x = case.x[n, iy, ix, group * size : (group + 1) * size].astype(np.int64) - case.x_zero_point
-                want[n, oy, ox, oc] += int(x @ (case.w[oc, kh, kw].astype(np.int64) - case.w_zero_point[oc]))
-        got, _ = kernels.transpose_conv_2d(*case[:3], case.x_zero_point, *case[4:10], tuple(Accumulator(64)), case.taps)
+                x = (
+                    case.x[n, iy, ix, group * size : (group + 1) * size].astype(np.int64)
+                    - case.x_zero_point
+                )
+                want[n, oy, ox, oc] += int(
+                    x @ (case.w[oc, kh, kw].astype(np.int64) - case.w_zero_point[oc])
+                )
+        got, _ = kernels.transpose_conv_2d(
+            *case[:3], case.x_zero_point, *case[4:10], tuple(Accumulator(64)), case.taps
+        )
         assert (got == want + (0 if case.bias is None else case.bias)).all()
 
 
 @seeded
 @given(st.data())
 def test_matmul(data: st.DataObject) -> None:
-    rows, columns, depth = data.draw(st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(0, 9)))
+    rows, columns, depth = data.draw(
+        st.tuples(st.integers(0, 3), st.integers(1, 3), st.integers(0, 9))
+    )
     types = st.sampled_from([np.int8, np.uint8, np.int16])
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
-    x, w = random_integers(rng, data.draw(types), (rows, depth)), random_integers(rng, data.draw(types), (columns, depth))
-    bias = rng.integers(-(1 << data.draw(st.integers(1, 62))), 1 << 40, columns) if data.draw(st.booleans()) else None
+    x, w = (
+        random_integers(rng, data.draw(types), (rows, depth)),
+        random_integers(rng, data.draw(types), (columns, depth)),
+    )
+    bias = (
+        rng.integers(-(1 << data.draw(st.integers(1, 62))), 1 << 40, columns)
+        if data.draw(st.booleans())
+        else None
+    )
     x_zp, w_zp = data.draw(st.integers(-32768, 32767)), rng.integers(-300, 300, columns)
     order = rng.permutation(depth).astype(np.int32) if data.draw(st.booleans()) else None
     a = random_accumulator(rng)
@@ -350,7 +454,9 @@ def test_matmul(data: st.DataObject) -> None:
     flag = False
     assert got.shape == (rows, columns)
     for m, n in np.ndindex(rows, columns):
-        taps: list[Tap] = [(int(x[m, k]), int(w[n, k])) for k in (range(depth) if order is None else order)]
+        taps: list[Tap] = [
+            (int(x[m, k]), int(w[n, k])) for k in (range(depth) if order is None else order)
+        ]
         want, left = accumulated(taps, 0 if bias is None else int(bias[n]), x_zp, int(w_zp[n]), a)
         assert got[m, n] == want, (a, m, n)
         flag |= left
@@ -360,10 +466,19 @@ def test_matmul(data: st.DataObject) -> None:
 def test_pairs_are_one_step() -> None:
     """vpmaddubsw: 255 * 255 alone does not fit 16 bits, but 255 * 255 - 255 * 250 does."""
     x, w = np.array([[255, 255]], np.uint8), np.array([[255, -250]], np.int16)
-    a = Accumulator(32, Overflow.WRAP, Check.EACH_STEP, group_size=2, group_bits=16, group_overflow=Overflow.SATURATE)
+    a = Accumulator(
+        32,
+        Overflow.WRAP,
+        Check.EACH_STEP,
+        group_size=2,
+        group_bits=16,
+        group_overflow=Overflow.SATURATE,
+    )
     got, flag = kernels.matmul(x, w, None, 0, np.zeros(1, np.int64), tuple(a))
     assert (got.tolist(), flag) == ([[255 * 5]], False)
-    got, flag = kernels.matmul(x, w, None, 0, np.zeros(1, np.int64), tuple(a._replace(group_size=3)))
+    got, flag = kernels.matmul(
+        x, w, None, 0, np.zeros(1, np.int64), tuple(a._replace(group_size=3))
+    )
     assert (got.tolist(), flag) == ([[-30983]], True)
 
 
@@ -375,12 +490,19 @@ def test_64_bit_accumulators() -> None:
         got, flag = kernels.matmul(x, w, np.array([bias]), 0, zero, tuple(a))
         want, want_flag = accumulated([(-32768, -32768), (-32768, 1)], bias, 0, 0, a)
         if check == Check.AT_END:  # documented: modular in 64 bits until the one fit
-            want, want_flag = fitted(want if not want_flag else bias + 2**30 - 2**15, 64, Overflow.WRAP)[0], False
+            want, want_flag = (
+                fitted(want if not want_flag else bias + 2**30 - 2**15, 64, Overflow.WRAP)[0],
+                False,
+            )
         assert (int(got[0, 0]), flag) == (want, want_flag)
 
 
 def test_accumulation_refuses_what_would_read_outside() -> None:
-    x, w, zero = np.zeros((1, 3, 3, 4), np.int8), np.zeros((2, 3, 3, 4), np.int8), np.zeros(2, np.int64)
+    x, w, zero = (
+        np.zeros((1, 3, 3, 4), np.int8),
+        np.zeros((2, 3, 3, 4), np.int8),
+        np.zeros(2, np.int64),
+    )
     good: dict[str, Any] = dict(
         x=x, w=w, bias=None, x_zero_point=0, w_zero_point=zero, strides=(1, 1), dilations=(1, 1), padding=(0, 0),
         out_hw=(9, 9), groups=1, accumulator=tuple(Accumulator()),
@@ -407,21 +529,29 @@ def test_float32_accumulation_is_sequential() -> None:
     for i in range(60):
         kind = ("conv_2d", "depthwise_conv_2d", "transpose_conv_2d")[i % 3]
         case = random_case(rng, kind == "depthwise_conv_2d", kind == "transpose_conv_2d")
-        x = (rng.standard_normal(case.x.shape) * 10.0 ** rng.integers(-3, 4, case.x.shape)).astype(np.float32)
+        x = (rng.standard_normal(case.x.shape) * 10.0 ** rng.integers(-3, 4, case.x.shape)).astype(
+            np.float32
+        )
         w = rng.standard_normal(case.w.shape).astype(np.float32)
         bias = rng.standard_normal(len(w)).astype(np.float32) if case.bias is not None else None
         geometry = [case.strides, case.dilations, case.padding, case.out_hw]
         if kind == "depthwise_conv_2d":
-            got = kernels.depthwise_conv_2d_float32(x, w[..., 0].transpose(1, 2, 0), bias, *geometry, case.taps)
+            got = kernels.depthwise_conv_2d_float32(
+                x, w[..., 0].transpose(1, 2, 0), bias, *geometry, case.taps
+            )
         else:
             got = getattr(kernels, f"{kind}_float32")(x, w, bias, *geometry, case.groups, case.taps)
         order = case.taps
         if case.transposed and order is None:  # the scatter meets kh and kw downwards
             order = [(kh, kw, ic) for kh, kw, ic in np.ndindex(*w.shape[1:])]
             order.sort(key=lambda tap: (-tap[0], -tap[1], tap[2]))
-        numbered = case._replace(x=np.arange(x.size).reshape(x.shape), w=np.arange(w.size).reshape(w.shape), taps=order)
+        numbered = case._replace(
+            x=np.arange(x.size).reshape(x.shape), w=np.arange(w.size).reshape(w.shape), taps=order
+        )
         for n, oy, ox, oc in np.ndindex(got.shape):
-            terms = [x.flat[i] * w.flat[j] for i, j in window(numbered, n, oy, ox, oc) if i is not None]
+            terms = [
+                x.flat[i] * w.flat[j] for i, j in window(numbered, n, oy, ox, oc) if i is not None
+            ]
             total, backwards = np.float32(0), np.float32(0)
             for term in terms:
                 total += term
@@ -434,7 +564,9 @@ def test_float32_accumulation_is_sequential() -> None:
 
 def test_matmul_float32() -> None:
     rng = np.random.default_rng(5)
-    x, w, bias = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 50), (4, 50), (4,)))
+    x, w, bias = (
+        rng.standard_normal(shape).astype(np.float32) for shape in ((3, 50), (4, 50), (4,))
+    )
     x.flags.writeable = False
     for order in (None, rng.permutation(50).astype(np.int32)):
         total = np.zeros((3, 4), np.float32)
@@ -492,9 +624,13 @@ def staged(program: Program, x: Any, p: Parameters) -> tuple[Any, bool]:
         elif opcode == Opcode.MULTIPLY:
             v = fit(v * p.multiplier, *rest)
         elif opcode == Opcode.MULTIPLY_HIGH:
-            v = fit(rounded(Fraction(v * p.multiplier, 2 ** (rest[0] - 1)), rest[1]), rest[0], rest[2])
+            v = fit(
+                rounded(Fraction(v * p.multiplier, 2 ** (rest[0] - 1)), rest[1]), rest[0], rest[2]
+            )
         elif opcode == Opcode.SHIFT_RIGHT:
-            v = fitted(rounded(Fraction(v) / Fraction(2) ** amount_of(rest[0], rest[1], p), rest[2]), 64, 1)[0]
+            v = fitted(
+                rounded(Fraction(v) / Fraction(2) ** amount_of(rest[0], rest[1], p), rest[2]), 64, 1
+            )[0]
         elif opcode == Opcode.TO_FLOAT:
             # numpy converts through the C compiler; Fraction decides which neighbour is right
             v = as_float(v, rest[0]) if not isinstance(v, int) else nearest(v, rest[0])
@@ -531,12 +667,16 @@ def nearest(x: int, precision: int) -> Any:
     """The integer as a float, ties to even, from its digits."""
     digits = 24 if precision == 32 else 53
     excess = max(abs(x).bit_length() - digits, 0)
-    return as_float(float(rounded(Fraction(x, 2**excess), Rounding.TIES_TO_EVEN) << excess), precision)
+    return as_float(
+        float(rounded(Fraction(x, 2**excess), Rounding.TIES_TO_EVEN) << excess), precision
+    )
 
 
 def run(program: Program, x: Any, lanes: list[Parameters], out_type: Any) -> tuple[Any, bool]:
     """X (rows, channels); ``lanes`` one or one a channel, all with the zero point and bounds of the first."""
-    rows = np.array([[*stage, *[0] * (6 - len(stage))] for stage in program], np.int64).reshape(-1, 6)
+    rows = np.array([[*stage, *[0] * (6 - len(stage))] for stage in program], np.int64).reshape(
+        -1, 6
+    )
     out = np.zeros(x.shape, out_type)
     p = lanes[0]
     flag = kernels.run_stages(
@@ -556,7 +696,9 @@ def run(program: Program, x: Any, lanes: list[Parameters], out_type: Any) -> tup
     return out, flag
 
 
-def check_program(program: Program, x: Any, lanes: list[Parameters], out_type: Any = np.int64) -> Any:
+def check_program(
+    program: Program, x: Any, lanes: list[Parameters], out_type: Any = np.int64
+) -> Any:
     got, got_flag = run(program, x, lanes, out_type)
     flag = False
     with np.errstate(all="ignore"):
@@ -567,7 +709,9 @@ def check_program(program: Program, x: Any, lanes: list[Parameters], out_type: A
             if isinstance(want, int) and np.dtype(out_type).kind != "f":
                 assert int(got[index]) == want, (program, lane, value)
             else:
-                assert np.array_equal(got[index], np.asarray(want).astype(out_type), equal_nan=True), (program, lane, value)
+                assert np.array_equal(
+                    got[index], np.asarray(want).astype(out_type), equal_nan=True
+                ), (program, lane, value)
     assert got_flag == flag
     return got
 
@@ -605,8 +749,15 @@ M64 = [
 @pytest.mark.parametrize("x_type", [np.int32, np.int64])
 def test_known_programs_on_corners(program: Program, x_type: Any) -> None:
     x = np.array(corners(32 if x_type is np.int32 else 40), x_type).reshape(-1, 1)
-    for multiplier, shift in itertools.product([1 << 30, (1 << 31) - 1, 0, -(1 << 31), 1518500250], [-31, -9, -1, 0, 3]):
-        lane = Parameters(multiplier, shift, scale=float(np.float32(multiplier * 2.0 ** (shift - 31))), zero_point=-3)
+    for multiplier, shift in itertools.product(
+        [1 << 30, (1 << 31) - 1, 0, -(1 << 31), 1518500250], [-31, -9, -1, 0, 3]
+    ):
+        lane = Parameters(
+            multiplier,
+            shift,
+            scale=float(np.float32(multiplier * 2.0 ** (shift - 31))),
+            zero_point=-3,
+        )
         check_program(program, x, [lane], np.int64)
 
 
@@ -618,7 +769,10 @@ def test_int_min_times_int_min() -> None:
             check_program([(Opcode.MULTIPLY_HIGH, bits, rounding, overflow)], x, [Parameters(low)])
             check_program([(Opcode.MULTIPLY, bits, overflow)], x, [Parameters(low)])
     srdhm = [(Opcode.MULTIPLY_HIGH, 32, Rounding.TIES_TOWARD_POSITIVE, Overflow.SATURATE)]
-    assert run(srdhm, np.array([[-(1 << 31)]], np.int32), [Parameters(-(1 << 31))], np.int32)[0] == (1 << 31) - 1
+    assert (
+        run(srdhm, np.array([[-(1 << 31)]], np.int32), [Parameters(-(1 << 31))], np.int32)[0]
+        == (1 << 31) - 1
+    )
 
 
 @pytest.mark.parametrize("rounding", Rounding)
@@ -626,27 +780,50 @@ def test_multiply_high_exhaustive_at_8_bits(rounding: Rounding) -> None:
     x = np.arange(-128, 128, dtype=np.int32).reshape(-1, 1).repeat(256, axis=1)
     lanes = [Parameters(m) for m in range(-128, 128)]
     got, _ = run([(Opcode.MULTIPLY_HIGH, 8, rounding, Overflow.SATURATE)], x, lanes, np.int64)
-    want = [[fitted(rounded(Fraction(v * m, 128), rounding), 8, 1)[0] for m in range(-128, 128)] for v in range(-128, 128)]
+    want = [
+        [fitted(rounded(Fraction(v * m, 128), rounding), 8, 1)[0] for m in range(-128, 128)]
+        for v in range(-128, 128)
+    ]
     assert got.tolist() == want
 
 
 @pytest.mark.parametrize("rounding", Rounding)
 def test_roundings_of_floats(rounding: Rounding) -> None:
-    near = [k / 2 for k in range(-21, 22)] + [sign * 2.0**k + d for k in range(48, 66) for sign in (-1, 1) for d in (-0.5, 0, 0.5)]
-    x = np.array([*near, *np.nextafter(near, math.inf), *np.nextafter(near, -math.inf), 5e-324, -5e-324, 1e300, -1e300])
+    near = [k / 2 for k in range(-21, 22)] + [
+        sign * 2.0**k + d for k in range(48, 66) for sign in (-1, 1) for d in (-0.5, 0, 0.5)
+    ]
+    x = np.array(
+        [
+            *near,
+            *np.nextafter(near, math.inf),
+            *np.nextafter(near, -math.inf),
+            5e-324,
+            -5e-324,
+            1e300,
+            -1e300,
+        ]
+    )
     x = np.concatenate([x, [math.nan, math.inf, -math.inf, 2.0**70 * 3, -0.0]]).reshape(1, -1)
     for bits, overflow in itertools.product((1, 8, 32, 53, 64), Overflow):
         check_program([(Opcode.ROUND, rounding, bits, overflow)], x, [Parameters()])
-        check_program([(Opcode.ROUND, rounding, bits, overflow)], x[:, :30], [Parameters()])  # none is huge
+        check_program(
+            [(Opcode.ROUND, rounding, bits, overflow)], x[:, :30], [Parameters()]
+        )  # none is huge
 
 
 def test_shifts_at_every_amount() -> None:
     values = [v for v in corners(64) if abs(v) < 4 or abs(v) > 2**62 or v % 3 == 0]
     x = np.array(values[:: len(values) // 40 or 1]).reshape(-1, 1)
-    for amount, overflow in itertools.product([*range(-3, 4), 31, 32, 62, 63, 64, 65, 66, 200, -63, -64, -65], Overflow):
+    for amount, overflow in itertools.product(
+        [*range(-3, 4), 31, 32, 62, 63, 64, 65, 66, 200, -63, -64, -65], Overflow
+    ):
         for bits in (8, 32, 64):
-            check_program([(Opcode.SHIFT_LEFT, Amount.LITERAL, amount, bits, overflow)], x, [Parameters()])
-    for amount, rounding in itertools.product([*range(-3, 4), 31, 62, 63, 64, 65, 66, 200, -63, -64, -65], Rounding):
+            check_program(
+                [(Opcode.SHIFT_LEFT, Amount.LITERAL, amount, bits, overflow)], x, [Parameters()]
+            )
+    for amount, rounding in itertools.product(
+        [*range(-3, 4), 31, 62, 63, 64, 65, 66, 200, -63, -64, -65], Rounding
+    ):
         check_program([(Opcode.SHIFT_RIGHT, Amount.LITERAL, amount, rounding)], x, [Parameters()])
 
 
@@ -656,13 +833,23 @@ def test_scale_ratio(rounding: Rounding) -> None:
     ends = [1, -1, 3, 2**31 + 1, 2**63 - 1, -(2**63)]
     for numerator, denominator in itertools.product(ends, [1, 2, 6, 2**40, 2**63 - 1]):
         for exponent in [0, 1, -1, 3, 60, -62, -63, -64, -65, 64, 65, 200, -126, -127, -128, -200]:
-            check_program([(Opcode.SCALE_RATIO, rounding)], x, [Parameters(ratio=(numerator, denominator, exponent))])
+            check_program(
+                [(Opcode.SCALE_RATIO, rounding)],
+                x,
+                [Parameters(ratio=(numerator, denominator, exponent))],
+            )
 
 
-INTEGER = st.one_of(st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-300, 300), st.sampled_from(corners(64)))
+INTEGER = st.one_of(
+    st.integers(-(1 << 63), (1 << 63) - 1), st.integers(-300, 300), st.sampled_from(corners(64))
+)
 BITS = st.one_of(st.integers(1, 64), st.sampled_from([8, 16, 32, 64]))
 OVERFLOW, ROUNDING = st.sampled_from(list(Overflow)), st.sampled_from(list(Rounding))
-AMOUNT, PRECISION, FLAG = st.sampled_from(list(Amount)), st.sampled_from([32, 64]), st.integers(0, 1)
+AMOUNT, PRECISION, FLAG = (
+    st.sampled_from(list(Amount)),
+    st.sampled_from([32, 64]),
+    st.integers(0, 1),
+)
 INTEGER_STAGES = [
     st.tuples(st.just(Opcode.SHIFT_LEFT), AMOUNT, st.integers(-70, 70), BITS, OVERFLOW),
     st.tuples(st.just(Opcode.MULTIPLY), BITS, OVERFLOW),
@@ -691,7 +878,11 @@ def programs(draw: st.DrawFn, is_float: bool) -> tuple[Program, bool]:
     program = []
     for _ in range(draw(st.integers(0, 5))):
         stage = draw(st.one_of(FLOAT_STAGES if is_float else INTEGER_STAGES))
-        is_float = is_float if stage[0] not in (Opcode.TO_FLOAT, Opcode.ROUND) else stage[0] == Opcode.TO_FLOAT
+        is_float = (
+            is_float
+            if stage[0] not in (Opcode.TO_FLOAT, Opcode.ROUND)
+            else stage[0] == Opcode.TO_FLOAT
+        )
         program.append(stage)
     return program, is_float
 
@@ -717,12 +908,17 @@ def test_any_program(data: st.DataObject) -> None:
         pre=shift,
         post=shift,
     )
-    lanes = data.draw(st.lists(lane, min_size=channels, max_size=channels) | st.lists(lane, min_size=1, max_size=1))
+    lanes = data.draw(
+        st.lists(lane, min_size=channels, max_size=channels)
+        | st.lists(lane, min_size=1, max_size=1)
+    )
     values = data.draw(st.lists(INTEGER, min_size=2 * channels, max_size=2 * channels))
     if x_type in (np.float32, np.float64):
         x = (np.array(values, np.float64) / 1024).astype(x_type)
     else:
-        x = np.array([fitted(v, np.iinfo(x_type).bits, Overflow.WRAP)[0] for v in values], np.int64).astype(x_type)
+        x = np.array(
+            [fitted(v, np.iinfo(x_type).bits, Overflow.WRAP)[0] for v in values], np.int64
+        ).astype(x_type)
     check_program(program, x.reshape(2, channels), lanes, np.float64 if is_float else np.int64)
 
 
@@ -736,13 +932,21 @@ def test_blocks_of_lanes(channels: int, per_channel: bool) -> None:
         x.flags.writeable = False
         count = channels if per_channel else 1
         lanes = [
-            Parameters(int(rng.integers(1 << 30, 1 << 31)), int(rng.integers(-30, 3)), zero_point=7, lo=-100, hi=90)
+            Parameters(
+                int(rng.integers(1 << 30, 1 << 31)),
+                int(rng.integers(-30, 3)),
+                zero_point=7,
+                lo=-100,
+                hi=90,
+            )
             for _ in range(count)
         ]
         check_program(DR, x, lanes, np.int8)
 
 
-@pytest.mark.parametrize("out_type", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "out_type", [np.int8, np.uint8, np.int16, np.int32, np.int64, np.float32, np.float64]
+)
 def test_stores(out_type: Any) -> None:
     x = np.array([[0, 1, -1, 127, 128, -129, 40000, 2**33 + 5]])
     got, _ = run([], x, [Parameters()], out_type)
@@ -800,15 +1004,31 @@ def random_pair(rng: np.random.Generator, low: int, high: int) -> tuple[int, int
 def random_geometry(rng: np.random.Generator, height: int, width: int) -> Geometry:
     if rng.random() < 0.3:
         return Geometry((1, 1), (1, 1), (0, 0), (height, width))
-    return Geometry(random_pair(rng, 1, 3), random_pair(rng, 1, 3), random_pair(rng, 0, 3), random_pair(rng, 1, 9))
+    return Geometry(
+        random_pair(rng, 1, 3),
+        random_pair(rng, 1, 3),
+        random_pair(rng, 0, 3),
+        random_pair(rng, 1, 9),
+    )
 
 
-def random_operands(rng: np.random.Generator, x_shape: tuple[int, ...], w_shape: tuple[int, ...], channels: int) -> Any:
-    x_type, w_type = rng.choice([np.int8, np.int8, np.uint8, np.int16]), rng.choice([np.int8, np.uint8])
+def random_operands(
+    rng: np.random.Generator, x_shape: tuple[int, ...], w_shape: tuple[int, ...], channels: int
+) -> Any:
+    x_type, w_type = (
+        rng.choice([np.int8, np.int8, np.uint8, np.int16]),
+        rng.choice([np.int8, np.uint8]),
+    )
     x, w = random_integers(rng, x_type, x_shape), random_integers(rng, w_type, w_shape)
     x.flags.writeable = False
     w_zero = random_integers(rng, w_type, (channels,)).astype(np.int64) * int(rng.integers(0, 2))
-    return x, w, rng.integers(-1 << 20, 1 << 20, channels), int(random_integers(rng, x_type, (1,))[0]), w_zero
+    return (
+        x,
+        w,
+        rng.integers(-1 << 20, 1 << 20, channels),
+        int(random_integers(rng, x_type, (1,))[0]),
+        w_zero,
+    )
 
 
 def random_requantizer(rng: np.random.Generator, channels: int, reach: int, isa: str) -> Any:
@@ -818,10 +1038,19 @@ def random_requantizer(rng: np.random.Generator, channels: int, reach: int, isa:
     shift = 7 - reach.bit_length() + rng.integers(-3, 4, count)
     out_type = rng.choice([np.int8, np.uint8, np.int16])
     info = np.iinfo(out_type)
-    lo, hi = sorted(rng.choice([info.min, info.max, *rng.integers(info.min, info.max, 2)], 2, replace=False).tolist())
+    lo, hi = sorted(
+        rng.choice(
+            [info.min, info.max, *rng.integers(info.min, info.max, 2)], 2, replace=False
+        ).tolist()
+    )
     zero_point = int(rng.integers(lo, hi + 1))
-    lanes = [Parameters(int(m), int(s), zero_point=zero_point, lo=lo, hi=hi) for m, s in zip(multiplier, shift, strict=True)]
-    make = lambda name: kernels.Requantizer(0, channels, multiplier, shift, None, zero_point, lo, hi, isa=name)
+    lanes = [
+        Parameters(int(m), int(s), zero_point=zero_point, lo=lo, hi=hi)
+        for m, s in zip(multiplier, shift, strict=True)
+    ]
+    make = lambda name: kernels.Requantizer(
+        0, channels, multiplier, shift, None, zero_point, lo, hi, isa=name
+    )
     return make(isa), lanes, out_type
 
 
@@ -832,7 +1061,9 @@ def check_packed(packed: Any, x: Any, want: Any, rng: np.random.Generator) -> No
     assert got.tolist() == want.tolist(), (packed.isa, packed.kernel)
     assert not overflowed
     channels = want.shape[-1]
-    requantizer, lanes, out_type = random_requantizer(rng, channels, int(np.abs(want).max(initial=1)), packed.isa)
+    requantizer, lanes, out_type = random_requantizer(
+        rng, channels, int(np.abs(want).max(initial=1)), packed.isa
+    )
     composed, _ = run(DR, want.reshape(-1, channels), lanes, out_type)
     out = np.zeros(want.shape, out_type)
     assert packed.requantize_into(x, out, requantizer) is False
@@ -847,11 +1078,20 @@ def test_packed_convolutions() -> None:
     kernels_seen = set()
     for trial in range(120):
         groups = int(rng.choice([1, 1, 1, 2, 3]))
-        inputs, outputs = int(rng.choice(SIZES[:17])), int(rng.choice(SIZES if groups == 1 else SIZES[:12]))
+        inputs, outputs = (
+            int(rng.choice(SIZES[:17])),
+            int(rng.choice(SIZES if groups == 1 else SIZES[:12])),
+        )
         height, width = random_pair(rng, 1, 9)
-        w_shape = (groups * outputs, *((1, 1) if trial % 3 == 0 else random_pair(rng, 1, 5)), inputs)
+        w_shape = (
+            groups * outputs,
+            *((1, 1) if trial % 3 == 0 else random_pair(rng, 1, 5)),
+            inputs,
+        )
         x_shape = (int(rng.integers(0, 4)), height, width, groups * inputs)
-        x, w, bias, x_zero, w_zero = random_operands(rng, x_shape, w_shape, len(range(groups * outputs)))
+        x, w, bias, x_zero, w_zero = random_operands(
+            rng, x_shape, w_shape, len(range(groups * outputs))
+        )
         geometry, transposed = random_geometry(rng, height, width), trial % 5 == 0
         plain = kernels.transpose_conv_2d if transposed else kernels.conv_2d
         want, _ = plain(x, w, bias, x_zero, w_zero, *geometry, groups, WRAPS)
@@ -880,13 +1120,17 @@ def test_packed_depthwise() -> None:
         geometry = random_geometry(rng, *x_shape[1:3])
         want, _ = kernels.depthwise_conv_2d(x, w, bias, x_zero, w_zero, *geometry, WRAPS)
         for name in ISAS:
-            packed = kernels.PackedDepthwise(x.shape[1:], x.dtype, w, bias, x_zero, w_zero, *geometry, isa=name)
+            packed = kernels.PackedDepthwise(
+                x.shape[1:], x.dtype, w, bias, x_zero, w_zero, *geometry, isa=name
+            )
             check_packed(packed, x, want, rng)
 
 
 def test_packed_matmul() -> None:
     rng = np.random.default_rng(8)
-    for rows, depth, columns in itertools.product([0, 1, 2, 5, 6, 7, 13, 100], [0, 1, 3, 64, 256, 1030], [1, 10, 17, 64, 70]):
+    for rows, depth, columns in itertools.product(
+        [0, 1, 2, 5, 6, 7, 13, 100], [0, 1, 3, 64, 256, 1030], [1, 10, 17, 64, 70]
+    ):
         if rng.random() < 0.5:
             continue
         x, w, bias, x_zero, w_zero = random_operands(rng, (rows, depth), (columns, depth), columns)
@@ -901,14 +1145,19 @@ def test_packed_matmul() -> None:
 
 def test_packed_extremes() -> None:
     """The largest products there are, wrapping many times."""
-    for x_type, w_type, depth in itertools.product([np.int8, np.uint8, np.int16], [np.int8, np.uint8], [2, 4096]):
+    for x_type, w_type, depth in itertools.product(
+        [np.int8, np.uint8, np.int16], [np.int8, np.uint8], [2, 4096]
+    ):
         x = np.array([[np.iinfo(x_type).min], [np.iinfo(x_type).max]], x_type).repeat(depth, axis=1)
         w = np.array([[np.iinfo(w_type).min], [np.iinfo(w_type).max]], w_type).repeat(depth, axis=1)
         for x_zero in (np.iinfo(x_type).min, np.iinfo(x_type).max):
             w_zero, bias = np.array([0, 3]), np.array([-(2**31), 2**40 + 7])
             want, _ = kernels.matmul(x, w, bias, x_zero, w_zero, WRAPS)
             for name in ISAS:
-                assert (kernels.PackedMatmul(x_type, w, bias, x_zero, w_zero, isa=name).accumulate(x)[0] == want).all()
+                assert (
+                    kernels.PackedMatmul(x_type, w, bias, x_zero, w_zero, isa=name).accumulate(x)[0]
+                    == want
+                ).all()
 
 
 def test_range_within_x_range() -> None:
@@ -922,17 +1171,35 @@ def test_ordered_accumulation() -> None:
     rng = np.random.default_rng(9)
     seen: dict[tuple[str, bool], int] = {}
     for trial in range(500):
-        groups, inputs, outputs = int(rng.choice([1, 1, 2])), int(rng.choice(SIZES[:11])), int(rng.choice(SIZES[:17]))
-        x_shape, kernel = (int(rng.integers(1, 3)), *random_pair(rng, 1, 5), groups * inputs), random_pair(rng, 1, 4)
-        x, w, bias, x_zero, w_zero = random_operands(rng, x_shape, (groups * outputs, *kernel, inputs), groups * outputs)
+        groups, inputs, outputs = (
+            int(rng.choice([1, 1, 2])),
+            int(rng.choice(SIZES[:11])),
+            int(rng.choice(SIZES[:17])),
+        )
+        x_shape, kernel = (
+            (int(rng.integers(1, 3)), *random_pair(rng, 1, 5), groups * inputs),
+            random_pair(rng, 1, 4),
+        )
+        x, w, bias, x_zero, w_zero = random_operands(
+            rng, x_shape, (groups * outputs, *kernel, inputs), groups * outputs
+        )
         if trial % 2:
             x, w, bias = (x % 4).astype(x.dtype), (w % 4).astype(w.dtype), bias % 64
         if rng.random() < 0.5:
             x_zero, w_zero = x_zero % 16, w_zero * 0
         geometry, transposed = random_geometry(rng, *x_shape[1:3]), trial % 5 == 0
-        taps = rng.permutation(np.array(list(np.ndindex(*w.shape[1:])), np.int32)) if rng.random() < 0.5 else None
-        a = random_accumulator(rng)._replace(overflow=int(rng.choice([0, 1, 1, 2])), check=int(rng.random() < 0.8))
-        a = a._replace(group_size=int(rng.choice([0, 0, 2, 2, 3])), group_overflow=int(rng.choice([0, 1, 1, 2])))
+        taps = (
+            rng.permutation(np.array(list(np.ndindex(*w.shape[1:])), np.int32))
+            if rng.random() < 0.5
+            else None
+        )
+        a = random_accumulator(rng)._replace(
+            overflow=int(rng.choice([0, 1, 1, 2])), check=int(rng.random() < 0.8)
+        )
+        a = a._replace(
+            group_size=int(rng.choice([0, 0, 2, 2, 3])),
+            group_overflow=int(rng.choice([0, 1, 1, 2])),
+        )
         plain = kernels.transpose_conv_2d if transposed else kernels.conv_2d
         want, want_flag = plain(x, w, bias, x_zero, w_zero, *geometry, groups, tuple(a), taps)
         for name in ISAS:
@@ -954,7 +1221,11 @@ def test_ordered_accumulation() -> None:
 
 def test_ordered_accumulation_then_requantized() -> None:
     rng = np.random.default_rng(10)
-    x, w, zero = random_integers(rng, np.int8, (50, 90)), random_integers(rng, np.int8, (40, 90)), np.zeros(40, np.int64)
+    x, w, zero = (
+        random_integers(rng, np.int8, (50, 90)),
+        random_integers(rng, np.int8, (40, 90)),
+        np.zeros(40, np.int64),
+    )
     a = tuple(Accumulator(14, Overflow.SATURATE, Check.EACH_STEP))
     order = rng.permutation(90).astype(np.int32)
     want, want_flag = kernels.matmul(x, w, None, 5, zero, a, order)
@@ -968,7 +1239,11 @@ def test_ordered_accumulation_then_requantized() -> None:
 
 FUSED = {
     kernels.Fused.DR: DR,
-    kernels.Fused.DU: [*DR[:2], (Opcode.SHIFT_RIGHT, Amount.RIGHT, 0, Rounding.TIES_TOWARD_POSITIVE), *DR[3:]],
+    kernels.Fused.DU: [
+        *DR[:2],
+        (Opcode.SHIFT_RIGHT, Amount.RIGHT, 0, Rounding.TIES_TOWARD_POSITIVE),
+        *DR[3:],
+    ],
     kernels.Fused.SR: [
         (Opcode.MULTIPLY, 64, Overflow.ERROR),
         (Opcode.SHIFT_RIGHT, Amount.TOTAL, 31, Rounding.TIES_TOWARD_POSITIVE),
@@ -985,19 +1260,33 @@ FUSED = {
 def test_fused_requantization_is_the_composed_one(kind: int, isa: str) -> None:
     """On corners, on a dense range where every small multiplier ties, and on any int32."""
     rng = np.random.default_rng(11)
-    column = np.concatenate([corners(32), np.arange(-3000, 3000), rng.integers(-(1 << 31), 1 << 31, 500)]).astype(np.int32)
+    column = np.concatenate(
+        [corners(32), np.arange(-3000, 3000), rng.integers(-(1 << 31), 1 << 31, 500)]
+    ).astype(np.int32)
     ties = 0
     for trial in range(12):
         channels = int(rng.choice([1, 5, 8, 16, 17, 33]))
         x = np.ascontiguousarray(column[:, None].repeat(channels, axis=1))
-        multiplier = rng.choice([1 << 30, (1 << 30) + 1, (1 << 31) - 1, 0, 1, 1518500250, 3 << 29], channels)
+        multiplier = rng.choice(
+            [1 << 30, (1 << 30) + 1, (1 << 31) - 1, 0, 1, 1518500250, 3 << 29], channels
+        )
         most = 1 if kind == kernels.Fused.SR else 31
         shift = rng.integers(-12, 0, channels) if trial % 2 else rng.integers(-31, most, channels)
-        scale = np.where(rng.random(channels) < 0.5, 2.0 ** -rng.integers(1.0, 12.0, channels), rng.random(channels) / 100)
-        scale = scale.astype(np.float32).astype(np.float64) if kind == kernels.Fused.FLOAT32 else scale
+        scale = np.where(
+            rng.random(channels) < 0.5,
+            2.0 ** -rng.integers(1.0, 12.0, channels),
+            rng.random(channels) / 100,
+        )
+        scale = (
+            scale.astype(np.float32).astype(np.float64) if kind == kernels.Fused.FLOAT32 else scale
+        )
         out_type = (np.int8, np.uint8, np.int16)[trial % 3]
         info = np.iinfo(out_type)
-        zero_point, lo, hi = int(rng.integers(info.min, info.max)), info.min + int(rng.integers(0, 9)), info.max
+        zero_point, lo, hi = (
+            int(rng.integers(info.min, info.max)),
+            info.min + int(rng.integers(0, 9)),
+            info.max,
+        )
         lanes = [
             Parameters(int(m), int(s), float(v), zero_point=zero_point, lo=lo, hi=hi)
             for m, s, v in zip(multiplier, shift, scale, strict=True)
@@ -1005,9 +1294,16 @@ def test_fused_requantization_is_the_composed_one(kind: int, isa: str) -> None:
         want, error = run(FUSED[kernels.Fused(kind)], x, lanes, out_type)
         assert not error
         got = np.zeros(x.shape, out_type)
-        kernels.Requantizer(kind, channels, multiplier, shift, scale, zero_point, lo, hi, isa=isa).into(x, got)
+        kernels.Requantizer(
+            kind, channels, multiplier, shift, scale, zero_point, lo, hi, isa=isa
+        ).into(x, got)
         wrong = np.argwhere(got != want)
-        assert len(wrong) == 0, (lanes[wrong[0][1]], x[tuple(wrong[0])], got[tuple(wrong[0])], want[tuple(wrong[0])])
+        assert len(wrong) == 0, (
+            lanes[wrong[0][1]],
+            x[tuple(wrong[0])],
+            got[tuple(wrong[0])],
+            want[tuple(wrong[0])],
+        )
         ties += len(np.unique(want))
     assert ties > 500
 
@@ -1019,7 +1315,9 @@ def test_single_rounding_needs_proof_for_left_shifts() -> None:
     x = np.arange(-40, 40, dtype=np.int32).reshape(-1, 1)
     for name in ISAS:
         out = np.zeros(x.shape, np.int8)
-        kernels.Requantizer(*arguments, accumulator_range=(x.min(axis=0), x.max(axis=0)), isa=name).into(x, out)
+        kernels.Requantizer(
+            *arguments, accumulator_range=(x.min(axis=0), x.max(axis=0)), isa=name
+        ).into(x, out)
         assert out.tolist() == (x * 4).clip(-128, 127).tolist()
 
 
@@ -1045,7 +1343,9 @@ def test_packed_forms_refuse() -> None:
     with pytest.raises(ValueError, match="16 bits"):
         kernels.PackedMatmul(np.int8, np.array([[-32768]], np.int16), None, 0, np.array([1]))
     with pytest.raises(ValueError, match="does not fit 32 bits"):
-        kernels.PackedMatmul(np.int16, np.full((1, 1), -32768, np.int16), None, 0, np.array([0]), wide=True)
+        kernels.PackedMatmul(
+            np.int16, np.full((1, 1), -32768, np.int16), None, 0, np.array([0]), wide=True
+        )
     with pytest.raises(ValueError, match="zero point"):
         kernels.PackedMatmul(np.uint8, w, None, -1, zero)
 
@@ -1054,7 +1354,9 @@ def test_one_packed_form_in_many_threads() -> None:
     rng = np.random.default_rng(12)
     w, zero = random_integers(rng, np.int8, (33, 3, 3, 20)), np.zeros(33, np.int64)
     inputs = [random_integers(rng, np.int8, (2, 9, 9, 20)) for _ in range(24)]
-    packed = kernels.PackedConv((9, 9, 20), np.int8, w, None, 3, zero, (1, 1), (1, 1), (1, 1), (9, 9))
+    packed = kernels.PackedConv(
+        (9, 9, 20), np.int8, w, None, 3, zero, (1, 1), (1, 1), (1, 1), (9, 9)
+    )
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda x: packed.accumulate(x)[0], inputs * 5))
     wants = [packed.accumulate(x)[0] for x in inputs]
@@ -1081,20 +1383,44 @@ def test_nothing_outside_of_the_arrays_is_touched() -> None:
         regions.append((region, whole, guard))
         return view
 
-    for channels, outputs, x_type in itertools.product([1, 3, 17, 40], [1, 10, 20, 65], [np.int8, np.uint8, np.int16]):
+    for channels, outputs, x_type in itertools.product(
+        [1, 3, 17, 40], [1, 10, 20, 65], [np.int8, np.uint8, np.int16]
+    ):
         x = random_integers(rng, x_type, (1, 5, 6, channels))
-        w, zero = random_integers(rng, np.int8, (outputs, 3, 2, channels)), np.zeros(outputs, np.int64)
-        deep, deep_zero = random_integers(rng, np.int8, (3, 2, channels)), np.zeros(channels, np.int64)
+        w, zero = (
+            random_integers(rng, np.int8, (outputs, 3, 2, channels)),
+            np.zeros(outputs, np.int64),
+        )
+        deep, deep_zero = (
+            random_integers(rng, np.int8, (3, 2, channels)),
+            np.zeros(channels, np.int64),
+        )
         geometry = Geometry((1, 1), (1, 1), (1, 0), (5, 5))
         for name, at_end in itertools.product(ISAS, [False, True]):
             x_view = between_guards(x, at_end)
             for packed in (
                 kernels.PackedConv(x.shape[1:], x_type, w, None, 3, zero, *geometry, isa=name),
-                kernels.PackedConv(x.shape[1:], x_type, w[:, :1, :1], None, 3, zero, (1, 1), (1, 1), (0, 0), (5, 6), isa=name),
-                kernels.PackedDepthwise(x.shape[1:], x_type, deep, None, 3, deep_zero, *geometry, isa=name),
+                kernels.PackedConv(
+                    x.shape[1:],
+                    x_type,
+                    w[:, :1, :1],
+                    None,
+                    3,
+                    zero,
+                    (1, 1),
+                    (1, 1),
+                    (0, 0),
+                    (5, 6),
+                    isa=name,
+                ),
+                kernels.PackedDepthwise(
+                    x.shape[1:], x_type, deep, None, 3, deep_zero, *geometry, isa=name
+                ),
             ):
                 want = packed.accumulate(x)[0]
-                requantizer = kernels.Requantizer(0, want.shape[3], [1 << 30], [-7], None, 1, -128, 127, isa=name)
+                requantizer = kernels.Requantizer(
+                    0, want.shape[3], [1 << 30], [-7], None, 1, -128, 127, isa=name
+                )
                 out = between_guards(np.zeros(want.shape, np.int8), at_end)
                 packed.requantize_into(x_view, out, requantizer)
                 again = np.zeros(want.shape, np.int8)
@@ -1104,8 +1430,17 @@ def test_nothing_outside_of_the_arrays_is_touched() -> None:
 
 def test_codes_are_those_of_the_stub() -> None:
     stub = ast.parse((Path(__file__).parents[1] / "qinterp" / "_kernels.pyi").read_text())
-    classes = [node for node in stub.body if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "IntEnum" for base in node.bases)]
+    classes = [
+        node
+        for node in stub.body
+        if isinstance(node, ast.ClassDef)
+        and any(ast.unparse(base) == "IntEnum" for base in node.bases)
+    ]
     assert len(classes) == 9
     for node in classes:
-        members = {ast.unparse(item.targets[0]): ast.literal_eval(item.value) for item in node.body if isinstance(item, ast.Assign)}
+        members = {
+            ast.unparse(item.targets[0]): ast.literal_eval(item.value)
+            for item in node.body
+            if isinstance(item, ast.Assign)
+        }
         assert members == {member.name: member.value for member in getattr(kernels, node.name)}

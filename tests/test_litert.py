@@ -95,9 +95,9 @@ def test_random_operator_equals_litert(kind: str, dtype: str) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_random_chain_equals_litert(seed: int) -> None:
     case = small_chain(np.random.default_rng([SEED, seed]))
-    assert (
-        against_runtime(case.model, case.inputs, "tflite-reference", "litert-reference") == []
-    ), case.description
+    assert against_runtime(case.model, case.inputs, "tflite-reference", "litert-reference") == [], (
+        case.description
+    )
 
 
 @pytest.mark.parametrize(("kind", "dtype"), sorted(REFUSED))

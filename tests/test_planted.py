@@ -32,7 +32,11 @@ from qinterp.schemes_io import from_table
 from qinterp.testing.tflite_writer import ModelWriter
 
 PARTS = ("effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds")
-SCHEMES = [name for name in scheme_names() if load_scheme(name).evidence.get("runtime") in RUNTIMES]
+# from the least to the most rules: a scheme comes after the one it extends
+SCHEMES = sorted(
+    (name for name in scheme_names() if load_scheme(name).evidence.get("runtime") in RUNTIMES),
+    key=lambda name: len(load_scheme(name).to_table().get("rule", [])),
+)
 
 # ---- the corpus -----------------------------------------------------------------------------
 
@@ -90,9 +94,10 @@ LAYERS = [
     Layer(*PINNED, 0, tuple(float(np.float32(2.0 ** (-26.1 - i / 2))) for i in range(16))),
     Layer(2.0**-3, 1.0, 3, tuple(2.0**e for e in range(-22, 6))),  # ties
     # 65535 * 65537 = 2**32 - 1: a tie of the mantissa that rounds up to a power of two
-    Layer(65535 * 2.0**-17, 1.0, -7, hexes(*ODD, exponent=-34) + hexes(65537, exponent=-16)),
+    Layer(65535 * 2.0**-17, 1.0, -7, hexes(*ODD, exponent=-38) + hexes(65537, exponent=-16)),
     # 32767 * 32769 = 2**30 - 1: just below one, without a left shift
     Layer(32767 * 2.0**-16, 1.0, -9, hexes(32769, 32771, exponent=-14)),
+    Layer(0.5, 1.0, 9, (2.0 - 2.0**-23, 1.0)),
 ]
 CLAMPED = [
     Layer(0.25, float(np.float32(s_out)), zero_point, spread(-12, -2, 4), activation)
@@ -105,63 +110,102 @@ CLAMPED = [
 
 def accumulators(rng: np.random.Generator, layer: Layer, scale: float, width: int) -> list[int]:
     """Accumulators that decide, for one effective scale."""
-    effective = layer.s_in * scale / layer.s_out
-    mantissa, shift = Multiplier().of(effective)
     low, high = -(1 << width - 1), (1 << width - 1) - 1
     found = list(layer.extra)
-    total = 31 - shift
-    candidates = [int(n) for n in rng.permutation(np.arange(-110, 111))]
-    for step in (-1, 1):  # one unit of the mantissa decides
-        for n in candidates:
-            acc = (
-                int(((2 * n + 1) << total) / (2 * mantissa)) + step if total > 0 and mantissa else 0
-            )
-            near = [acc + d for d in (-1, 0, 1)]
-            decided = [
-                a for a in near if rounded(a, mantissa, total) != rounded(a, mantissa + step, total)
-            ]
-            if decided and low <= decided[0] <= high:
-                found.append(decided[0])
-                break
+    codes = [int(n) for n in rng.permutation(np.arange(-110, 111))]
+    exact = layer.s_in * scale / layer.s_out
+    rounded = float(np.float32(layer.s_in * scale)) / layer.s_out
+    for effective in sorted({exact, rounded}):
+        for rescaled in (twice, once, in_float32):
+            for neighbor in (False, True):  # one unit of the multiplier decides
+                found += first_decided(rescaled, effective, neighbor, codes, high)
     # next to a tie of the result, and on it
-    ties = [int((n + 0.5) / effective) for n in candidates[: layer.counts]]
+    ties = [int((n + 0.5) / exact) for n in codes[: layer.counts]]
     found += [tie + int(rng.integers(-1, 2)) for tie in ties]
     found += [low, low + 1, high, high - 2, int(rng.integers(-300, 300)), 0]
-    found += [
-        int(rng.choice([-1, 1])) * (1 << int(rng.integers(width - 1))) + int(rng.integers(-2, 3))
-        for _ in range(2)
-    ]
+    powers = [1 << int(rng.integers(width - 1)) for _ in range(2)]
+    found += [int(rng.choice([-1, 1])) * power + int(rng.integers(-2, 3)) for power in powers]
     found = [min(max(a, low), high) for a in found]
     # products with a 16-bit mantissa that do not fit 63 bits, and 64 bits
     return found + [1 << 48, -(1 << 48), 3 << 47, -(3 << 47)] * (width == 48)
 
 
-def rounded(acc: int, mantissa: int, total: int) -> int:
-    return (acc * mantissa + (1 << total - 1)) >> total if total > 0 else 0
+Rescaled = Callable[[int, float, bool], int]
+
+
+def first_decided(
+    rescaled: Rescaled, effective: float, up: bool, codes: Sequence[int], high: int
+) -> list[int]:
+    """One accumulator whose rescaled value is another with the next multiplier, if there is one."""
+    for n in codes:
+        tie = (n + 0.5) / effective
+        if abs(tie) < high - 4:
+            for acc in range(int(tie) - 2, int(tie) + 3):
+                if rescaled(acc, effective, up) != rescaled(acc, effective, not up):
+                    return [acc]
+    return []
+
+
+def mantissa(effective: float, up: bool) -> tuple[int, int]:
+    """The multiplier next to the rounded one, and the rounded one, in order of size."""
+    found, shift = Multiplier(rounding="toward_negative").of(effective)
+    return found + up, shift
+
+
+def twice(acc: int, effective: float, up: bool) -> int:
+    """Rounded after the multiplication and after the shift, as gemmlowp does it."""
+    m, shift = mantissa(effective, up)
+    high = (acc * 2 ** max(shift, 0) * m + (1 << 30)) >> 31
+    right = max(-shift, 0)
+    return (high + (1 << right >> 1) - (high < 0)) >> right if right else high
+
+
+def once(acc: int, effective: float, up: bool) -> int:
+    """Rounded once, with a mantissa of 16 bits."""
+    m, shift = mantissa(effective, up)
+    total = 15 - shift
+    return (acc * ((m + (1 << 15)) >> 16) + (1 << total - 1)) >> total if total > 0 else 0
+
+
+def in_float32(acc: int, effective: float, up: bool) -> int:
+    """The product with a float32 scale."""
+    scale = np.float32(effective)
+    scale = np.nextafter(scale, np.float32(1e9)) if up else scale
+    return int(np.rint(np.float32(acc) * scale))
 
 
 def biased(kind: str, dtype: str, bias: str, layer: Layer) -> Iterator[bytes]:
-    """Layers of zero weights; of one scale each where weights have one zero point."""
+    """Layers whose weights meet the zero point, of one scale where they have one zero point."""
     rng = np.random.default_rng([SEED, (LAYERS + CLAMPED).index(layer)])
-    width = 32 if bias == "int32" else 48
-    pairs = [(s, accumulators(rng, layer, s, width)) for s in layer.scales]
+    pairs = [(s, accumulators(rng, layer, s, 32 if bias == "int32" else 48)) for s in layer.scales]
     if dtype == "uint8":
         for scale, biases in pairs[:2]:
             yield one_layer(kind, dtype, bias, layer, scale, biases)
-    else:
-        flat = [(s, a) for s, accs in pairs for a in accs]
-        yield one_layer(kind, dtype, bias, layer, [s for s, _ in flat], [a for _, a in flat])
+        return
+    flat = [(s, a) for s, accs in pairs for a in accs]
+    yield one_layer(kind, dtype, bias, layer, [s for s, _ in flat], [a for _, a in flat])
+    if (kind, dtype) == ("DEPTHWISE_CONV_2D", "int8"):  # whose last channels may have other stages
+        for start in range(0, len(flat), 15):
+            some = [flat[i % len(flat)] for i in range(start, start + 15)]
+            yield one_layer(kind, dtype, bias, layer, [s for s, _ in some], [a for _, a in some], 2)
 
 
 def one_layer(
-    kind: str, dtype: str, bias: str, layer: Layer, scale: Any, biases: Sequence[int]
+    kind: str,
+    dtype: str,
+    bias: str,
+    layer: Layer,
+    scale: Any,
+    biases: Sequence[int],
+    side: int = 1,
 ) -> bytes:
+    """A layer of one pixel, or of ``side`` by ``side``."""
     units = len(biases)
     writer = ModelWriter()
     connected = kind == "FULLY_CONNECTED"
     x = writer.input(
         "x",
-        (1, 1) if connected else (1, 1, 1, 1),
+        (1, 1) if connected else (1, side, side, 1),
         dtype,
         scale=layer.s_in,
         zero_point=input_zero(dtype),
@@ -179,7 +223,7 @@ def one_layer(
     zero_point = {"int8": layer.zero_point, "uint8": layer.zero_point + 128, "int16": 0}[dtype]
     y = writer.tensor(
         "y",
-        (1, units) if connected else (1, 1, 1, units),
+        (1, units) if connected else (1, side, side, units),
         dtype,
         scale=layer.s_out,
         zero_point=zero_point,

@@ -46,8 +46,7 @@ def test_twin_agrees(pair: tuple[Path, str]) -> None:
     small = [
         case
         for case in cases(path)
-        if scheme in case.results
-        and sum(v.size for v in case.results[scheme].values()) <= _LARGEST
+        if scheme in case.results and sum(v.size for v in case.results[scheme].values()) <= _LARGEST
     ]
     for case in small[:6]:
         assert against_twin(case.model, case.inputs, scheme) == [], case.about

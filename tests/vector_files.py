@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class VectorCase:
-    """A model, its inputs, and the outputs of real code by the name of the scheme that equals it."""
+    """A model, its inputs, and real code's outputs by the name of the scheme that equals it."""
 
     about: str
     model: bytes

@@ -202,34 +202,41 @@ INLINE void store_quarters(const __m512i q[4], const int32_t *bias, int32_t *to)
     _mm512_storeu_si512(to + 48, _mm512_add_epi32(v3, _mm512_loadu_si512(bias + 48)));
 }
 
-INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
-                          ptrdiff_t offset, __mmask64 mask, __m512i flip, const int8_t *weights, const int32_t *bias,
-                          int32_t *tile, ptrdiff_t tile_stride, const int pixels)
+/* With a constant kernel_width and stride the loops over columns and pixels unroll, and the sums stay in registers. */
+INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_height, ptrdiff_t offset, __mmask64 mask,
+                          __m512i flip, const int8_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
+                          const int pixels, const int kernel_width, const int stride)
 {
     __m512i sum[4][4], quarter[4];
     int p, q, g, j;
     UNROLL for (p = 0; p < pixels; p++)
         UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_setzero_si512();
     for (g = 0; g < kernel_height; g += 4) {
-        for (j = 0; j < kernel_width + (pixels - 1) * stride; j++) {
+        const ptrdiff_t second = g + 1 < kernel_height ? kernel_width : 0; /* rows there are not have weight 0 */
+        const ptrdiff_t third = g + 2 < kernel_height ? 2 * kernel_width : 0;
+        const ptrdiff_t fourth = g + 3 < kernel_height ? 3 * kernel_width : 0;
+        UNROLL for (j = 0; j < kernel_width + (pixels - 1) * stride; j++) {
             /* column j is tap kw of `owner`, the first pixel that it is a tap of */
             const int owner = j < kernel_width ? 0 : (j - kernel_width) / stride + 1, kw = j - owner * stride;
             const uint8_t *const *tap = taps + owner * count + g * kernel_width + kw;
-            const uint8_t *row[4];
-            UNROLL for (q = 0; q < 4; q++) row[q] = g + q < kernel_height ? tap[q * kernel_width] : tap[0]; /* weight 0 */
+            const uint8_t *const row[4] = {tap[0], tap[second], tap[third], tap[fourth]};
             load_column(row, offset, mask, flip, quarter);
             UNROLL for (p = 0; p < pixels; p++) {
                 const int kw_of_p = j - p * stride;
-                if (kw_of_p >= 0 && kw_of_p < kernel_width) {
-                    const int8_t *w = weights + (g / 4 * kernel_width + kw_of_p) * 256;
+                const int8_t *w = weights + (g / 4 * kernel_width + kw_of_p) * 256;
+                if (kw_of_p >= 0 && kw_of_p < kernel_width)
                     UNROLL for (q = 0; q < 4; q++)
                         sum[p][q] = _mm512_dpbusd_epi32(sum[p][q], quarter[q], _mm512_loadu_si512(w + 64 * q));
-                }
             }
         }
     }
     UNROLL for (p = 0; p < pixels; p++) store_quarters(sum[p], bias, tile + p * tile_stride);
 }
+
+#define FOUR_PIXELS(kernel_width, stride)                                                                            \
+    for (; p + 4 <= pixels; p += 4)                                                                                  \
+        columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride, \
+                      tile_stride, 4, kernel_width, stride);
 
 TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
                                      int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
@@ -238,13 +245,16 @@ TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int 
     const __mmask64 mask = ~0ull >> (COLUMN_LANES - channels);
     const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
     int p = 0;
-    if (stride <= kernel_width)
-        for (; p + 4 <= pixels; p += 4)
-            columns_block(taps + p * count, count, kernel_height, kernel_width, stride, offset, mask, flip, weights, bias,
-                          tile + p * tile_stride, tile_stride, 4);
+    if (kernel_width == 3 && stride == 1) {
+        FOUR_PIXELS(3, 1)
+    } else if (kernel_width == 3 && stride == 2) {
+        FOUR_PIXELS(3, 2)
+    } else if (kernel_width == 5 && stride == 1) {
+        FOUR_PIXELS(5, 1)
+    }
     for (; p < pixels; p++)
-        columns_block(taps + p * count, count, kernel_height, kernel_width, stride, offset, mask, flip, weights, bias,
-                      tile + p * tile_stride, tile_stride, 1);
+        columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride,
+                      tile_stride, 1, kernel_width, stride);
 }
 
 /* ---- requantization, 16 channels at a time: of one row, or of four rows that share their packing to bytes ---- */

@@ -318,4 +318,3 @@ def _unpack_int4(raw: Array, elements: int) -> Array:
     nibbles = np.stack([raw & 15, raw >> 4], 1).reshape(-1)[:elements].astype(np.int8)
     codes: Array = np.where(nibbles > 7, nibbles - 16, nibbles).astype(np.int8)
     return codes
-

@@ -223,9 +223,7 @@ class Call:
         tensor = self[operand]
         if len(tensor.shape) not in ranks:
             wanted = " or ".join(map(str, ranks))
-            self.malformed(
-                f"operand {operand!r} must have rank {wanted}, got {tensor.describe()}"
-            )
+            self.malformed(f"operand {operand!r} must have rank {wanted}, got {tensor.describe()}")
         return tensor.shape
 
     def types(self, **allowed: Sequence[str]) -> None:
@@ -233,9 +231,7 @@ class Call:
         for name, dtypes in allowed.items():
             tensor = self.output if name == "output" else self.get(name)
             if tensor is not None and tensor.dtype not in dtypes:
-                self.unsupported(
-                    f"{name} must be {' or '.join(dtypes)}, got {tensor.describe()}"
-                )
+                self.unsupported(f"{name} must be {' or '.join(dtypes)}, got {tensor.describe()}")
 
     def check(self, condition: bool, message: str) -> None:
         """ModelFormatError with ``message`` unless ``condition``."""

@@ -66,9 +66,7 @@ def expf(x: Floats) -> Floats:
 @cache
 def _powers() -> Floats:
     half = elementary.log(Fraction(2), 40) / 32
-    return np.array(
-        [elementary.nearest_float(elementary.exp(i * half, 30), 64) for i in range(32)]
-    )
+    return np.array([elementary.nearest_float(elementary.exp(i * half, 30), 64) for i in range(32)])
 
 
 _LOG_TABLE = (
@@ -244,10 +242,25 @@ def eigen_erfc(x: Floats, exp: Function = eigen_exp) -> Floats:
                              -1.12800106406211853027343750e-01, 2.67075151205062866210937500e-02,
                              -4.91381669417023658752441406250e-03,
                              5.61802298761904239654541015625e-04)]  # fmt: skip
-    above = [_f(v) for v in (5.3971976041793823242187500e-02, 3.2379078865051269531250000e-01,
-                             4.2920666933059692382812500e-01, 1.0208116471767425537109375e-01)]
-    below = [_f(v) for v in (9.5662862062454223632812500e-02, 6.2173241376876831054687500e-01, 1,
-                             3.9137163758277893066406250e-01, 1.7251677811145782470703125e-02)]
+    above = [
+        _f(v)
+        for v in (
+            5.3971976041793823242187500e-02,
+            3.2379078865051269531250000e-01,
+            4.2920666933059692382812500e-01,
+            1.0208116471767425537109375e-01,
+        )
+    ]
+    below = [
+        _f(v)
+        for v in (
+            9.5662862062454223632812500e-02,
+            6.2173241376876831054687500e-01,
+            1,
+            3.9137163758277893066406250e-01,
+            1.7251677811145782470703125e-02,
+        )
+    ]
     with np.errstate(all="ignore"):
         argument = np.clip(x, _f(-11), _f(11))
         square = argument * argument

@@ -34,8 +34,8 @@ Schema = Literal[
   any other is ``symmetric``.
 * ``symmetric_with_power_of_two``: ``symmetric`` with the scale raised to a power of two.
 * ``gemmlowp``: as ``asymmetric``, but worked out in float32 from the lower end only.
-* ``tensorflow``: least and greatest code stand for ``min`` and ``max`` themselves, so that zero need
-  not have a code.
+* ``tensorflow``: least and greatest code stand for ``min`` and ``max`` themselves, so that zero
+  need not have a code.
 """
 
 SCHEMAS: tuple[Schema, ...] = get_args(Schema)

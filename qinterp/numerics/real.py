@@ -60,4 +60,3 @@ def _decide(i: int, exact: Exact, rounding: Rounding, low: int, high: int) -> in
         if abs(value - tie) > Fraction(1, 10 ** (digits - 2)) or tie.denominator == 1:
             break
     return min(max(round_fraction(value, rounding), low - 1), high + 1)
-

@@ -54,9 +54,7 @@ def unknown_key(table: Mapping[str, Any], known: Iterable[str], path: str) -> No
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise SchemeError(
-                f"{path}: unknown key {key!r}{hint}; known keys: {', '.join(known)}"
-            )
+            raise SchemeError(f"{path}: unknown key {key!r}{hint}; known keys: {', '.join(known)}")
 
 
 def convert(hint: Any, value: object, path: str) -> Any:

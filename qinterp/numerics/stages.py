@@ -6,8 +6,9 @@ step; ``_kernels.run_stages`` applies the list exactly, and common lists have na
 Sources of the named lists: gemmlowp fixedpoint/fixedpoint.h
 (SaturatingRoundingDoublingHighMul, RoundingDivideByPOT); tflite/kernels/internal/common.cc
 (MultiplyByQuantizedMultiplier, 32 and 64 bits); tflite/kernels/internal/reference/integer_ops/
-fully_connected.h (float scale); XNNPACK src/xnnpack/requantization.h (fp32); glow lib/LLVMIRCodeGen/
-libjit/libjit_defs.h libjit_scale, include/glow/Quantization/Base/Base.h (quantize, dequantize).
+fully_connected.h (float scale); XNNPACK src/xnnpack/requantization.h (fp32); glow
+lib/LLVMIRCodeGen/libjit/libjit_defs.h libjit_scale, include/glow/Quantization/Base/Base.h
+(quantize, dequantize).
 """
 
 from __future__ import annotations
@@ -307,7 +308,8 @@ NAMED_STAGES: dict[str, tuple[Stage, ...]] = {
     "exact_ties_to_even": (ScaleExact("ties_to_even"), AddZeroPoint(64, "saturate"), Clamp()),
     # Glow's CPU backend: a short multiplier between two shifts; the zero point comes later
     "shift_multiply_shift": (
-        ShiftRight("toward_negative", "pre"), Multiply(32), ShiftRight("ties_toward_positive", "post"),
+        ShiftRight("toward_negative", "pre"), Multiply(32),
+        ShiftRight("ties_toward_positive", "post"),
     ),
     # Glow's quantize and dequantize: the zero point is added before the rounding
     "dequantize_float32": (ToFloat("float32"), Scale("float32")),

@@ -149,9 +149,7 @@ class Operator:
         from qinterp.ops._dequantized import Dequantized, dequantized
 
         self.float_recipe = name
-        self.recipe("dequantized", Dequantized, family="float")(
-            dequantized(prepare, self.state)
-        )
+        self.recipe("dequantized", Dequantized, family="float")(dequantized(prepare, self.state))
 
     def moves(self, movement: Callable[[Call], Move]) -> Callable[[Call], Move]:
         """Declare a data movement: one index map, which the twin applies to indices."""

@@ -33,9 +33,7 @@ def reduction(kind: str, builtin: str) -> Operator:
         axes = reduced_axes(call)
         keep = call.attributes["keep_dims"]
         shape = call["input"].shape
-        return [
-            tuple(1 if i in axes else d for i, d in enumerate(shape) if keep or i not in axes)
-        ]
+        return [tuple(1 if i in axes else d for i, d in enumerate(shape) if keep or i not in axes)]
 
     return operator
 
@@ -73,9 +71,7 @@ def integer_sum(
     rows = gatherer(call)
     ones = np.ones((1, reduced_count(call)), np.int8)
     no_zero_point = np.zeros(1, np.int64)
-    return lambda x: _kernels.matmul(
-        rows(x), ones, None, zero_point, no_zero_point, accumulator
-    )
+    return lambda x: _kernels.matmul(rows(x), ones, None, zero_point, no_zero_point, accumulator)
 
 
 def float_sum(call: Call) -> Callable[[Array], Array]:

@@ -72,7 +72,8 @@ class RescaledSum:
     input_stages, output_stages : the three rescalings.
     above_one : what an output factor of one or more does in stages that do not shift left: it is
         refused, or the right shift by a negative amount gives 1, or -1 below zero, as on x86.
-    aligned_stages : of an int16 input in the arithmetic for scales that are powers of two.
+    power_of_two : a node that asks for the arithmetic for scales that are powers of two gets it.
+    aligned_stages : of an int16 input in that arithmetic.
     tail : the rescalings in the remainder of a vectorized loop; None: there is no such loop.
     """
 
@@ -81,6 +82,7 @@ class RescaledSum:
     input_stages: tuple[Stage, ...] = BELOW_ONE
     output_stages: tuple[Stage, ...] = (*BELOW_ONE, AddZeroPoint(), Clamp())
     above_one: AboveOne = "refused"
+    power_of_two: bool = True
     aligned_stages: tuple[Stage, ...] = (ShiftRight("ties_to_away"),)
     tail: RescaledTail | None = None
 
@@ -95,7 +97,7 @@ def rescaled_sum(call: Call, sign: int) -> Run:
     """``out = zo + r(r1((x1 - z1) << n) + sign * r2((x2 - z2) << n))``."""
     one_type(call, *INTEGERS)
     params: RescaledSum = call.params
-    exponents = power_of_two_exponents(call)
+    exponents = power_of_two_exponents(call) if params.power_of_two else None
     if exponents is not None:
         return _aligned_sum(call, sign, exponents)
     body = _general_sum(call, sign, params.input_stages, params.output_stages)

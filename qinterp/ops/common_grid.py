@@ -159,6 +159,7 @@ def _recipe(operator: Operator, combine: Combine, shape: Callable[[Call, Combine
     operator.recipe("common_grid", CommonGrid)(lambda call: shape(call, combine))
 
 
+_function: Callable[..., Any]
 for _operator, _function in (
     (add.ADD, np.add),
     (sub.SUB, np.subtract),

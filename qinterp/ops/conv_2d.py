@@ -92,9 +92,7 @@ def accumulate(call: Call) -> Run:
         )  # fmt: skip
 
     rows = ("filter", lambda w: w.reshape(oc, -1))
-    return prepare_run(
-        call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps
-    )
+    return prepare_run(call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps)
 
 
 @CONV_2D.recipe("float32", floats=True)

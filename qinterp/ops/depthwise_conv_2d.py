@@ -103,9 +103,7 @@ def accumulate(call: Call) -> Run:
         )
 
     rows = ("filter", lambda w: w.reshape(-1, oc).T)
-    return prepare_run(
-        call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps
-    )
+    return prepare_run(call, finish, plain, pack, call["input"], rows, w_zero_point, taps=taps)
 
 
 @DEPTHWISE_CONV_2D.recipe("float32", floats=True)

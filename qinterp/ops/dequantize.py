@@ -36,9 +36,7 @@ def shapes(call: Call) -> list[Shape]:
 @DEQUANTIZE.recipe("dequantize", family=ANY_FAMILY)
 def dequantize(call: Call) -> Run:
     """``out = s * (x - z)``, rounded once to float32."""
-    call.types(
-        input=("int8", "uint8", "int16", "int4", "float16"), output=("float32",)
-    )
+    call.types(input=("int8", "uint8", "int16", "int4", "float16"), output=("float32",))
     tensor = call["input"]
     if tensor.dtype == "float16":
         return lambda values, notes: [values[0].astype(np.float32)]

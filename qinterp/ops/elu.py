@@ -29,6 +29,19 @@ def table(call: Call) -> Run:
     return float_table(call, _elu)
 
 
+@ELU.recipe("exponential_less_one", FloatTable)
+def exponential_less_one(call: Call) -> Run:
+    """A table of float32 values whose ``exp(x) - 1`` is two operations.
+
+    Source: tensorflow/lite/micro/kernels/elu.cc CalculateOpData.
+    """
+
+    def function(x: Array, library: Mapping[str, Function]) -> Array:
+        return np.where(x < 0, library["exp"](np.minimum(x, np.float32(0))) - np.float32(1), x)
+
+    return float_table(call, function)
+
+
 @ELU.recipe("float32", Libm, floats=True)
 def float32(call: Call) -> Run:
     """The C library's ``expm1f`` below 0."""

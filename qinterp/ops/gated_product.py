@@ -25,7 +25,7 @@ from qinterp.ops.prelu import PRELU
 
 @dataclass(frozen=True)
 class GatedProduct(CommonGrid):
-    """``x`` or ``slope * x``, whichever it is, goes to the common grid and from there to the output.
+    """``x`` or ``slope * x``, whichever it is, by the common grid to the output.
 
     Attributes
     ----------

@@ -31,6 +31,7 @@ QUANTIZE = Operator("quantize", ("input",))
 
 CODES = ("int8", "uint8", "int16", "int4")
 
+
 @dataclass(frozen=True)
 class FloatTail:
     """The remainder of a vectorized loop.
@@ -146,9 +147,7 @@ def requantize(call: Call) -> Run:
     if (kind, call.output.dtype) == ("int16", "int16"):
         call.check(zero_point == out_zero_point == 0, "the zero points of int16 must be 0")
     policy = call.policy
-    rescale = Rescale.of_scales(
-        scale, 1.0, out_scale, policy.effective_scale, policy.multiplier
-    )
+    rescale = Rescale.of_scales(scale, 1.0, out_scale, policy.effective_scale, policy.multiplier)
     limits = call.output.int_type
     dtype = call.output.numpy_dtype
     wrap = OVERFLOW_CODE["wrap"]

@@ -59,8 +59,8 @@ class FixedPoint:
 
 @RSQRT.recipe("fixed_point", FixedPoint, family="tflite")
 def fixed_point(call: Call) -> Run:
-    """``out = zo + r(1 / sqrt(x - zi))`` of 8-bit codes; of 0, the greatest code."""
-    call.types(input=("int8",), output=("int8",))
+    """``out = zo + r(1 / sqrt(x - zi))``; of 0, the greatest code."""
+    call.types(input=("int8", "int16"), output=(call["input"].dtype,))
     params: FixedPoint = call.params
     scale, zero_point = call.per_tensor(call["input"])
     unit, out_zero_point = call.per_tensor(call.output)

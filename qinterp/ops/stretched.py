@@ -1,5 +1,6 @@
-"""Images resized by a float32 factor an axis, whatever the file says of corners and pixel centres
-(clause O-stretched).
+"""Images resized by a float32 factor an axis (clause O-stretched).
+
+What the file says of corners and pixel centres does not matter.
 
 Sources: glow lib/Backends/Interpreter/InterpreterNodes.cpp fwdResizeBilinearInstImpl,
 fwdResizeNearestInstImpl; glow lib/LLVMIRCodeGen/libjit/libjit.cpp libjit_resizebilinear_generic,

@@ -35,9 +35,7 @@ class RunReport:
         codes = interpreter.input_codes(chosen.arrays)
         interpreter.scheme.sha256  # noqa: B018  # worked out once, and no part of the first node's time
         started = time.perf_counter()
-        self.result = interpreter.run(
-            codes, hooks=[tick], capture=Capture(), notes=tuple(notes)
-        )
+        self.result = interpreter.run(codes, hooks=[tick], capture=Capture(), notes=tuple(notes))
         self.seconds = np.diff([started, *self._clock])
 
     @property
@@ -163,10 +161,7 @@ def print_plan(interpreter: Interpreter, *, as_json: bool = False) -> None:
         return
     print_table(
         ("node", "recipe", "path", ">headroom", "~why"),
-        [
-            (e.node, e.recipe, e.path, _bits(e.headroom), e.reason)
-            for e in interpreter.plan
-        ],
+        [(e.node, e.recipe, e.path, _bits(e.headroom), e.reason) for e in interpreter.plan],
     )
 
 

@@ -130,7 +130,8 @@ def _between_shifts(value: Fraction, multiplier: Any) -> Factor:
     # the least shifts that bring the value to a half and, within the limit, to 2**bits
     post = max(-exponent - 1, min(multiplier.bits - exponent, multiplier.post_limit), 0)
     longest = Fraction(2**multiplier.bits - 1)
-    pre = next(p for p in range(post // 2 + 1) if p == post // 2 or value * 2 ** (post + p) >= longest)
+    most = post // 2
+    pre = next(p for p in range(most + 1) if p == most or value * 2 ** (post + p) >= longest)
     mantissa = rounded(value * 2 ** (post + pre), multiplier.rounding)
     return Factor(value, mantissa, -(pre + post), pre, post)
 

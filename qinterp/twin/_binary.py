@@ -88,7 +88,8 @@ def on_common_scale(
 def rescaled_sum(t: Twin, index: Index, sign: int) -> int:
     """``input1 + sign * input2`` by the recipes of add and sub."""
     out = t.call.output
-    if out.dtype == "int16" and t.call.attributes["power_of_two_int16"]:
+    asked = out.dtype == "int16" and t.call.attributes["power_of_two_int16"]
+    if asked and t.params.power_of_two:
         exponents = [_exponent(tensor) for tensor in (t.call["input1"], t.call["input2"], out)]
         if None not in exponents:
             return _aligned_sum(t, index, sign, exponents)

@@ -122,7 +122,7 @@ def joined(t: Twin, output: int, index: Index) -> int:
     tensors = [tensor for tensor in t.call.inputs if tensor]
     axis = t.call.attributes["axis"] % max(len(tensors[0].shape), 1)
     offset = index[axis]
-    for number, tensor in enumerate(tensors):
+    for number, tensor in enumerate(tensors):  # noqa: B007  # used after the loop
         length = tensor.shape[axis] if tensor.shape else 1
         if offset < length:
             break
@@ -196,9 +196,7 @@ def _gated(t: Twin, index: Index, slope: Tensor, slope_code: int) -> int:
     by = factor(f32(f32(scale(slope) * scale(tensor)) / scale(slope)), multiplier)
     product = x * (slope_code - zero_point(slope))
     t.say("product", product)
-    scaled = run_stages(
-        t, t.params.product, product, by, zero_point(slope), storage(slope)
-    )
+    scaled = run_stages(t, t.params.product, product, by, zero_point(slope), storage(slope))
     return from_grid(t, to_grid(t, slope, scaled), bounds(t))
 
 
@@ -213,6 +211,4 @@ def leaky_relu(t: Twin, output: int, index: Index) -> int:
 @twin("prelu", "gated_product")
 def prelu(t: Twin, output: int, index: Index) -> int:
     """The slope is an operand."""
-    return _gated(
-        t, index, t.call["alpha"], int(t.at("alpha", t.broadcast("alpha", index)))
-    )
+    return _gated(t, index, t.call["alpha"], int(t.at("alpha", t.broadcast("alpha", index))))

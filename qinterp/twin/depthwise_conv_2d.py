@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from qinterp.twin._accumulate import accumulate, bias_of, finish, weight_zero_point, window_start, window_taps
+from qinterp.twin._accumulate import (
+    accumulate,
+    bias_of,
+    finish,
+    weight_zero_point,
+    window_start,
+    window_taps,
+)
 from qinterp.twin._arithmetic import float_of
 from qinterp.twin._twin import Index, Twin, twin, zero_point
 from qinterp.twin.conv_2d import clamp_float
@@ -16,9 +23,7 @@ def depthwise_conv_2d(t: Twin, output: int, index: Index) -> int:
     oc = index[3]
     taps = [(None if x is None else int(x), int(w)) for x, w in _taps(t, index)]
     bias = bias_of(t, oc)
-    acc = accumulate(
-        t, taps, zero_point(t.call["input"]), weight_zero_point(t, "filter", oc), bias
-    )
+    acc = accumulate(t, taps, zero_point(t.call["input"]), weight_zero_point(t, "filter", oc), bias)
     return finish(t, acc, t.call["input"], t.call["filter"], oc, index)
 
 

@@ -43,6 +43,4 @@ def _pairs(t: Twin, index: Index) -> list[tuple[Any, Any]]:
     for i, size in zip(index[:-1], t.call.output.shape[:-1], strict=True):
         row = row * size + i
     flat = t.shared("input", lambda: t.values[0].reshape(-1).tolist())  # type: ignore[union-attr]
-    return [
-        (flat[row * length + k], t.at("weights", (index[-1], k))) for k in range(length)
-    ]
+    return [(flat[row * length + k], t.at("weights", (index[-1], k))) for k in range(length)]

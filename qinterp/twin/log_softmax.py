@@ -51,9 +51,7 @@ def gemmlowp(t: Twin, output: int, index: Index) -> int:
     t.say("largest code of the row", most)
     t.say("accumulator", total, text="the sum of exponentials")
     t.say("logarithm of the sum", log_sum, text=f"{params.input_bits} integer bits")
-    back = factor(
-        float_of(Fraction(2 ** (31 - by.shift), by.mantissa), 64), t.policy.multiplier
-    )
+    back = factor(float_of(Fraction(2 ** (31 - by.shift), by.mantissa), 64), t.policy.multiplier)
     beyond = fitted(log_sum - 2**31, 32, "wrap")
     limit = max(least - 1, run_stages(_quiet(t), params.unscale, beyond, back))
     difference = int(t.at("input", index)) - most

@@ -33,9 +33,7 @@ def from_float(t: Twin, output: int, index: Index) -> int:
     if not math.isfinite(x):
         # 2**200 has the same fate as infinity, and NaN that of a number too large
         x = math.copysign(2.0**200, x)
-    return run_stages(
-        t, stages, Fraction(x), Factor(by), zero_point(out, channel), storage(out)
-    )
+    return run_stages(t, stages, Fraction(x), Factor(by), zero_point(out, channel), storage(out))
 
 
 @twin("quantize", "requantize")

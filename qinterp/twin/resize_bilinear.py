@@ -130,9 +130,7 @@ def _aligned(t: Twin, length: int) -> bool:
     return bool(t.call.attributes["align_corners"]) and length > 1
 
 
-def _corners(
-    t: Twin, index: Index, find: Finder
-) -> list[tuple[Any, tuple[Fraction, Fraction]]]:
+def _corners(t: Twin, index: Index, find: Finder) -> list[tuple[Any, tuple[Fraction, Fraction]]]:
     """The four elements with their shares, in the kernels' order."""
     n, y, x, c = index
     _, h, w, _ = t.call["input"].shape

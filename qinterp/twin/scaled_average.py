@@ -85,7 +85,8 @@ def chained_means(t: Twin, output: int, index: Index) -> int:
 
 def _chain(t: Twin) -> dict[Index, int]:
     value = t.values[0]
-    assert value is not None and t.values[1] is not None
+    assert value is not None
+    assert t.values[1] is not None
     current = {index: int(code) for index, code in np.ndenumerate(value)}
     shape = list(value.shape)
     tensor: Any = t.call["input"]

@@ -97,9 +97,7 @@ def _gate(t: Twin, gate: str, time: int, batch: int, cell: int) -> int:
         ):
             taps = [(v, t.at(weights, (cell, i))) for i, v in enumerate(codes)]
             acc = accumulate(t, taps, zero_point(t.call[operand]), 0, added)
-            by = _factor32(
-                t, scale(t.call[weights]), scale(t.call[operand]), Fraction(1, 2**12)
-            )
+            by = _factor32(t, scale(t.call[weights]), scale(t.call[operand]), Fraction(1, 2**12))
             total = fitted(total + run_stages(t, t.params.gate, acc, by), 16, "saturate")
         value = tanh(total, 3) if gate == "cell" else logistic(total, 3)
         t.say(f"{gate} gate", value, text=f"of {total}")

@@ -31,9 +31,7 @@ def float32(call: Call) -> Run:
         rows = values[0]
         with np.errstate(all="ignore"):
             # NaN never is the maximum, and it is at least the least finite number
-            most = np.fmax.reduce(
-                rows, axis=-1, keepdims=True, initial=np.finfo(np.float32).min
-            )
+            most = np.fmax.reduce(rows, axis=-1, keepdims=True, initial=np.finfo(np.float32).min)
             terms = exp((rows - most) * beta)
             total = np.cumsum(terms, axis=-1, dtype=np.float32)[..., -1:]
             return [terms / total]

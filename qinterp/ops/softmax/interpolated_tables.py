@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.elementary import exp64
+from qinterp.numerics.libm import LIBRARIES, Library
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import (
     AddZeroPoint,
@@ -42,8 +43,14 @@ class InterpolatedTables:
     Attributes
     ----------
     rescale : stages that bring a difference to the maximum to 16-bit codes of -10 .. 0.
+    tables : the type in which the entries are worked out.
+    library : whose ``expf`` float32 tables call.
+    product : the type of input scale * beta.
     """
 
+    tables: Literal["float32", "float64"] = "float64"
+    library: Library = "glibc_2.28"
+    product: Literal["float32", "float64"] = "float32"
     rescale: tuple[Stage, ...] = (
         ShiftLeft(),
         MultiplyHigh("ties_toward_positive"),
@@ -64,11 +71,12 @@ def interpolated_tables(call: Call) -> Run:
     call.check(zero_point == 0, f"the zero point of {call['input'].describe()} must be 0")
     if depth > _LONGEST_ROW:
         call.unsupported(f"rows of more than {_LONGEST_ROW} elements")
-    scale_beta = np.float32(scale) * np.float32(call.attributes["beta"])
-    rescale = Rescale.of_factor(float(scale_beta) / (10.0 / 65535.0), call.policy.multiplier)
     params: InterpolatedTables = call.params
+    kind = np.dtype(params.product).type
+    scale_beta = kind(scale) * kind(call.attributes["beta"])
+    rescale = Rescale.of_factor(float(scale_beta) / (10.0 / 65535.0), call.policy.multiplier)
     to_code = Requantizer(params.rescale, rescale, zero_point=32767)
-    exponential, reciprocal = _tables()
+    exponential, reciprocal = _tables(params.tables, params.library)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if not values[0].size:
@@ -91,11 +99,12 @@ def interpolated_tables(call: Call) -> Run:
 
 
 @cache
-def _tables() -> tuple[Array, Array]:
+def _tables(precision: str, library: Library) -> tuple[Array, Array]:
     """Of exp and 1 / (1 + x) for every code, in Q0.15."""
-    unit = (2.0 / 65535, 0)
-    exponential = interpolated_table(exp64, (10.0 / 65535, 32767), unit, np.float64)
-    reciprocal = interpolated_table(
-        lambda x: 1.0 / (1.0 + x), (1.0 / 65535, -32768), unit, np.float64
-    )
+    kind = np.dtype(precision).type
+    exp = exp64 if precision == "float64" else LIBRARIES[library]["exp"]
+    one, codes = kind(1), kind(65535)
+    unit = (kind(2) / codes, 0)
+    exponential = interpolated_table(exp, (kind(10) / codes, 32767), unit, kind)
+    reciprocal = interpolated_table(lambda x: one / (one + x), (one / codes, -32768), unit, kind)
     return interpolate(exponential), interpolate(reciprocal)

@@ -22,9 +22,7 @@ def float_table(t: Twin, output: int, index: Index) -> int:
     t.say("exponential", e)
     t.say("1 / (sum * scale)", inverse)
     value = float_of(float_of(e * inverse, 32) + Fraction(t.params.offset), 32)
-    return run_stages(
-        t, t.params.stages, value, Factor(Fraction(1)), zero_point(out), storage(out)
-    )
+    return run_stages(t, t.params.stages, value, Factor(Fraction(1)), zero_point(out), storage(out))
 
 
 def _row(t: Twin, where: Index) -> tuple[int, Fraction]:

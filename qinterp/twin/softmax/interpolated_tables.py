@@ -5,14 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 
 from qinterp.numerics.elementary import exp, nearest_float
-from qinterp.twin._arithmetic import Factor, factor, float_of, rounded, run_stages
+from qinterp.twin._arithmetic import Factor, bits_of, factor, float_of, rounded, run_stages
 from qinterp.twin._fixed_point import zeros
 from qinterp.twin._tables import entry, interpolated
 from qinterp.twin._twin import Index, Twin, scale, twin
+from qinterp.twin._unary import call_library
 from qinterp.twin.softmax.gemmlowp import row
 
-_GRIDS = {"exp": (Fraction(10.0 / 65535), 32767), "reciprocal": (Fraction(1.0 / 65535), -32768)}
-_UNIT = (Fraction(2.0 / 65535), 0)
+_GRIDS = {"exp": (10, 32767), "reciprocal": (1, -32768)}
 
 
 @twin("softmax", "interpolated_tables")
@@ -50,18 +50,25 @@ def _term(t: Twin, difference: int) -> int:
 
 
 def _factor(t: Twin) -> Factor:
-    product = float_of(scale(t.call["input"]) * Fraction(t.call.attributes["beta"]), 32)
+    exact = scale(t.call["input"]) * Fraction(t.call.attributes["beta"])
+    product = float_of(exact, bits_of(t.params.product))
     return factor(float_of(product / Fraction(10.0 / 65535.0), 64), t.policy.multiplier)
 
 
 def _table(t: Twin, name: str, code: int) -> int:
+    bits = bits_of(t.params.tables)
+
     def function(x: Fraction) -> Fraction:
-        if name == "exp":
+        if name != "exp":
+            return float_of(1 / float_of(1 + x, bits), bits)
+        if bits == 64:
             return Fraction(nearest_float(exp(x, 40), 64))
-        return float_of(1 / float_of(1 + x, 64), 64)
+        return Fraction(call_library(t, "exp", x))
 
     def entries(i: int) -> int:
-        made: int = t.shared((name, i), lambda: entry(function, _GRIDS[name], _UNIT, i, 64))
+        span, zero = _GRIDS[name]
+        grid, unit = ((float_of(Fraction(n, 65535), bits), z) for n, z in ((span, zero), (2, 0)))
+        made: int = t.shared((name, i), lambda: entry(function, grid, unit, i, bits))
         return made
 
     return interpolated(entries, code)
