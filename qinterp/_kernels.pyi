@@ -15,7 +15,7 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 _Array: TypeAlias = NDArray[Any]
 _Pair: TypeAlias = tuple[int, int]
@@ -252,13 +252,14 @@ def run_stages(
     out: _Array,
     pre: _Array | None = None,
     post: _Array | None = None,
+    isa: str | None = None,
 ) -> bool:
     """Run a requantization program over x (rows, channels) into out (same shape), both C-contiguous.
 
     program: int64 (n, 6), an Opcode and up to five parameters a row. x: any of int8, uint8, int16, int32, int64, float32,
     float64. out: any of them too. multiplier, shift, pre, post: int64 (1,) or (channels,); scale: float64 likewise;
-    ratio: int64 (1 or channels, 3): numerator, denominator > 0, exponent. Returns True when a stage with overflow ERROR
-    left its range.
+    ratio: int64 (1 or channels, 3): numerator, denominator > 0, exponent. ``isa``: whose loops, by default those of isa()
+    when the module was imported; the bits are the same. Returns True when a stage with overflow ERROR left its range.
 
     A lane is an integer (int64) or a float; every integer stage is mathematically exact before its own fit. Widths go from
     1 to 64, signed.
@@ -304,9 +305,9 @@ class Requantizer:
         self,
         kind: int,
         channels: int,
-        multiplier: _Array | None,
-        shift: _Array | None,
-        scale: _Array | None,
+        multiplier: ArrayLike | None,
+        shift: ArrayLike | None,
+        scale: ArrayLike | None,
         zero_point: int,
         lo: int,
         hi: int,
@@ -329,7 +330,7 @@ class _Packed:
     def isa(self) -> str: ...
     @property
     def kernel(self) -> str:
-        """What runs: "bytes", "words", "depthwise", or "wide", "pairs", "narrow" for ordered accumulation."""
+        """What runs: "bytes", "words" or "depthwise"; "wide", "pairs" or "narrow" in order."""
     @property
     def low(self) -> NDArray[np.int64]:
         """The lowest exact accumulator of each output channel, over every x within x_range; high is the highest."""
@@ -340,7 +341,7 @@ class _Packed:
     def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> bool:
         """Write requantized outputs to ``out`` (int8, uint8 or int16); return what accumulate returns second.
 
-        The requantizer must have the output's channels and the same isa.
+        The requantizer must have the output's channels.
         """
 
 class PackedConv(_Packed):

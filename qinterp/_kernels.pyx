@@ -385,7 +385,7 @@ def run_stages(
 ):
     cdef const int64_t[:, ::1] stages = program, ratios = ratio
     cdef const double[::1] scales = scale
-    cdef const qi_isa *instructions = qi_available_isas()[0] if isa is None else _find_isa(isa)
+    cdef const qi_isa *instructions = _default_isa if isa is None else _find_isa(isa)
     cdef qi_parameters p
     cdef Py_buffer source, target
     cdef int error = 0, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
@@ -487,7 +487,8 @@ cdef const qi_isa *_find_isa(name) except NULL:
     raise ValueError(f"instruction set {wanted!r} is not available here; there are {', '.join(available_isas())}")
 
 
-available_isas()  # looks at the processor once, before any thread can ask
+# looks at the processor once, before any thread can ask
+cdef const qi_isa *_default_isa = _find_isa(None)
 
 
 def _aligned(shape, dtype):
@@ -621,7 +622,8 @@ cdef class _Packed:
 
     cdef Py_ssize_t _batch(self, x) except -1:
         if x.dtype != self._x_dtype or x.shape[1:] != self._x_tail:
-            raise ValueError(f"x is {x.dtype} {x.shape}, packed for {self._x_dtype} (batch, {", ".join(map(str, self._x_tail))})")
+            tail = ", ".join(map(str, self._x_tail))
+            raise ValueError(f"x is {x.dtype} {x.shape}, packed for {self._x_dtype} (batch, {tail})")
         return len(x)
 
     cdef int _run(self, x, Py_ssize_t batch, target, const qi_requantizer *requantizer, int out_type) except -1:

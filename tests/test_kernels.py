@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from qinterp import _kernels as kernels
 from qinterp._kernels import Amount, BiasOrder, Check, Opcode, Operands, Overflow, Padding, Rounding
 
+ISAS = kernels.available_isas()
 seeded = settings(derandomize=True, deadline=None, max_examples=200)
 
 
@@ -673,14 +674,14 @@ def nearest(x: int, precision: int) -> Any:
 
 
 def run(program: Program, x: Any, lanes: list[Parameters], out_type: Any) -> tuple[Any, bool]:
-    """X (rows, channels); ``lanes`` one or one a channel, all with the zero point and bounds of the first."""
-    rows = np.array([[*stage, *[0] * (6 - len(stage))] for stage in program], np.int64).reshape(
-        -1, 6
-    )
-    out = np.zeros(x.shape, out_type)
+    """One or one a channel of ``lanes`` on x (rows, channels), alike by every instruction set.
+
+    All have the zero point and bounds of the first lane.
+    """
+    rows = [[*stage, *[0] * (6 - len(stage))] for stage in program]
     p = lanes[0]
-    flag = kernels.run_stages(
-        rows,
+    parameters = (
+        np.array(rows, np.int64).reshape(-1, 6),
         x,
         np.array([lane.multiplier for lane in lanes], np.int64),
         np.array([lane.shift for lane in lanes], np.int64),
@@ -689,11 +690,17 @@ def run(program: Program, x: Any, lanes: list[Parameters], out_type: Any) -> tup
         p.zero_point,
         p.lo,
         p.hi,
-        out,
-        np.array([lane.pre for lane in lanes], np.int64),
-        np.array([lane.post for lane in lanes], np.int64),
     )
-    return out, flag
+    pre = np.array([lane.pre for lane in lanes], np.int64)
+    post = np.array([lane.post for lane in lanes], np.int64)
+    outs = [np.zeros(x.shape, out_type) for _ in ISAS]
+    flags = [
+        kernels.run_stages(*parameters, out, pre, post, isa=name)
+        for name, out in zip(ISAS, outs, strict=True)
+    ]
+    assert all(out.tobytes() == outs[0].tobytes() for out in outs)
+    assert len(set(flags)) == 1
+    return outs[0], flags[0]
 
 
 def check_program(
@@ -971,7 +978,6 @@ def test_programs_that_cannot_be() -> None:
 
 # ---- packed forms, against the plain kernels ----
 
-ISAS = kernels.available_isas()
 WRAPS = tuple(Accumulator())
 SIZES = [1, 2, 3, 4, 5, 8, 15, 16, 17, 24, 31, 32, 33, 40, 48, 49, 63, 64, 65, 96, 144]
 

@@ -8,6 +8,8 @@
 #define TARGET __attribute__((target("avx2")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("GCC unroll 16")
+/* Keeps a constant in a register: gcc makes it anew in every round of a loop otherwise. */
+#define KEEP(x) __asm__("" : "+x"(x))
 
 INLINE int load_step(const uint8_t *at)
 {
@@ -185,23 +187,37 @@ INLINE void store_8(__m256i y, void *out, int out_type, ptrdiff_t at, int n)
 }
 
 /* Adds the zero point and clamps. It is within +-16384 here, so that saturating at 16 bits first changes nothing. */
-INLINE void store_four_rows(const __m256i y[4], const qi_requantizer *with, void *out, int out_type, ptrdiff_t at,
+typedef struct {
+    __m256i zero_point, low, high, by_row;
+} byte_store;
+
+INLINE byte_store byte_store_of(const qi_requantizer *with)
+{
+    byte_store s;
+    s.zero_point = _mm256_set1_epi16((int16_t)with->zero_point);
+    s.low = _mm256_set1_epi8((int8_t)with->low);
+    s.high = _mm256_set1_epi8((int8_t)with->high);
+    s.by_row = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    KEEP(s.zero_point);
+    KEEP(s.low);
+    KEEP(s.high);
+    KEEP(s.by_row);
+    return s;
+}
+
+INLINE void store_four_rows(const __m256i y[4], const byte_store *s, void *out, int out_type, ptrdiff_t at,
                             ptrdiff_t out_stride)
 {
-    const __m256i zero_point = _mm256_set1_epi16((int16_t)with->zero_point);
-    const __m256i y01 = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), zero_point);
-    const __m256i y23 = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), zero_point);
+    const __m256i y01 = _mm256_adds_epi16(_mm256_packs_epi32(y[0], y[1]), s->zero_point);
+    const __m256i y23 = _mm256_adds_epi16(_mm256_packs_epi32(y[2], y[3]), s->zero_point);
     uint8_t *to = (uint8_t *)out + at;
     __m256i bytes;
     __m128i half;
-    if (out_type == QI_I8) {
-        bytes = _mm256_max_epi8(_mm256_packs_epi16(y01, y23), _mm256_set1_epi8((int8_t)with->low));
-        bytes = _mm256_min_epi8(bytes, _mm256_set1_epi8((int8_t)with->high));
-    } else {
-        bytes = _mm256_max_epu8(_mm256_packus_epi16(y01, y23), _mm256_set1_epi8((int8_t)with->low));
-        bytes = _mm256_min_epu8(bytes, _mm256_set1_epi8((int8_t)with->high));
-    }
-    bytes = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    if (out_type == QI_I8)
+        bytes = _mm256_min_epi8(_mm256_max_epi8(_mm256_packs_epi16(y01, y23), s->low), s->high);
+    else
+        bytes = _mm256_min_epu8(_mm256_max_epu8(_mm256_packus_epi16(y01, y23), s->low), s->high);
+    bytes = _mm256_permutevar8x32_epi32(bytes, s->by_row);
     half = _mm256_castsi256_si128(bytes);
     _mm_storel_epi64((__m128i *)to, half);
     _mm_storeh_pd((double *)(to + out_stride), _mm_castsi128_pd(half));
@@ -254,6 +270,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     if (with->plain[c / 16] && c % 8 == 0 && rows_share(with, out_type, n)) {
         /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
         const __m256i high_shift1 = _mm256_sub_epi64(shift1, _mm256_set1_epi64x(32));
+        const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m256i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -263,7 +280,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
                                                   high_shift1);
                 y[i] = _mm256_sub_epi32(_mm256_blend_epi32(even, odd, 0xaa), excess);
             }
-            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride);
+            store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride);
         }
     }
     for (; r < rows; r++) {
@@ -284,6 +301,7 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
     const __m256 least = _mm256_set1_ps((float)(with->low - with->zero_point)); /* an integer: as clamping afterwards */
     int r = 0, i;
     if (rows_share(with, out_type, n)) {
+        const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m256i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -291,7 +309,7 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
                 /* what is below becomes INT32_MIN, and saturates */
                 y[i] = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_mul_ps(x, scale), most));
             }
-            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride);
+            store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride);
         }
     }
     for (; r < rows; r++) {

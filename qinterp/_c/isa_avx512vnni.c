@@ -8,6 +8,8 @@
 #define TARGET __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 #define UNROLL _Pragma("GCC unroll 16")
+/* Keeps a constant in a register: gcc makes it anew in every round of a loop otherwise. */
+#define KEEP(x) __asm__("" : "+v"(x))
 
 INLINE int load_step(const uint8_t *at)
 {
@@ -268,23 +270,36 @@ INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16
 }
 
 /* Adds the zero point and clamps. It is within +-16384 here, so that saturating at 16 bits first changes nothing. */
-INLINE void store_four_rows(const __m512i y[4], const qi_requantizer *with, void *out, int out_type, ptrdiff_t at,
+typedef struct {
+    __m512i zero_point, low, high, by_row;
+} byte_store;
+
+INLINE byte_store byte_store_of(const qi_requantizer *with)
+{
+    byte_store s;
+    s.zero_point = _mm512_set1_epi16((int16_t)with->zero_point);
+    s.low = _mm512_set1_epi8((int8_t)with->low);
+    s.high = _mm512_set1_epi8((int8_t)with->high);
+    s.by_row = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    KEEP(s.zero_point);
+    KEEP(s.low);
+    KEEP(s.high);
+    KEEP(s.by_row);
+    return s;
+}
+
+INLINE void store_four_rows(const __m512i y[4], const byte_store *s, void *out, int out_type, ptrdiff_t at,
                             ptrdiff_t out_stride, __mmask16 mask)
 {
-    const __m512i zero_point = _mm512_set1_epi16((int16_t)with->zero_point);
-    const __m512i by_row = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), zero_point);
-    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), zero_point);
+    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), s->zero_point);
+    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), s->zero_point);
     uint8_t *to = (uint8_t *)out + at;
     __m512i bytes;
-    if (out_type == QI_I8) {
-        bytes = _mm512_max_epi8(_mm512_packs_epi16(y01, y23), _mm512_set1_epi8((int8_t)with->low));
-        bytes = _mm512_min_epi8(bytes, _mm512_set1_epi8((int8_t)with->high));
-    } else {
-        bytes = _mm512_max_epu8(_mm512_packus_epi16(y01, y23), _mm512_set1_epi8((int8_t)with->low));
-        bytes = _mm512_min_epu8(bytes, _mm512_set1_epi8((int8_t)with->high));
-    }
-    bytes = _mm512_permutexvar_epi32(by_row, bytes);
+    if (out_type == QI_I8)
+        bytes = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(y01, y23), s->low), s->high);
+    else
+        bytes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(y01, y23), s->low), s->high);
+    bytes = _mm512_permutexvar_epi32(s->by_row, bytes);
     _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
     _mm_mask_storeu_epi8(to + out_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
     _mm_mask_storeu_epi8(to + 2 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
@@ -328,6 +343,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
         /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
         const __m512i high_shift1 = _mm512_sub_epi64(shift1, _mm512_set1_epi64(32));
+        const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -337,7 +353,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
                                                   high_shift1);
                 y[i] = _mm512_mask_blend_epi32(0xaaaa, even, odd);
             }
-            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride, mask);
+            store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride, mask);
         }
     }
     for (; r < rows; r++) {
@@ -359,6 +375,7 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
     const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
     int r = 0, i;
     if (rows_share(with, out_type)) {
+        const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -366,7 +383,7 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
                 /* what is below becomes INT32_MIN, and saturates */
                 y[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(x, scale), most));
             }
-            store_four_rows(y, with, out, out_type, at + r * out_stride, out_stride, mask);
+            store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride, mask);
         }
     }
     for (; r < rows; r++) {
@@ -423,10 +440,16 @@ TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int ro
 
 INLINE __m512i bounded(__m512i x, __m512i low, __m512i high) { return _mm512_min_epi32(_mm512_max_epi32(x, low), high); }
 
+/* Collects in `changed` the bits in which two vectors differ. */
+INLINE void note_difference(__m512i *changed, __m512i a, __m512i b)
+{
+    *changed = _mm512_ternarylogic_epi64(*changed, a, b, 0xf6); /* changed | (a ^ b) */
+}
+
 INLINE __m512i add_saturating(__m512i sum, __m512i term, __m512i low, __m512i high, __m512i *changed)
 {
     const __m512i next = _mm512_add_epi32(sum, term), kept = bounded(next, low, high);
-    *changed = _mm512_or_si512(*changed, _mm512_xor_si512(next, kept));
+    note_difference(changed, next, kept);
     return kept;
 }
 
@@ -464,7 +487,7 @@ INLINE void pairs_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i 
         UNROLL for (r = 0; r < count; r++) {
             const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
             const __m512i exact = _mm512_madd_epi16(x, w), pair = bounded(exact, pair_low, pair_high);
-            *changed = _mm512_or_si512(*changed, _mm512_xor_si512(exact, pair));
+            note_difference(changed, exact, pair);
             sum[r] = wraps ? _mm512_add_epi32(sum[r], pair) : add_saturating(sum[r], pair, low, high, changed);
         }
     }
@@ -489,7 +512,7 @@ INLINE void narrow_block(const uint8_t *rows, ptrdiff_t row_bytes, const int16_t
             const __m512i product = _mm512_mullo_epi16(x, w), next = _mm512_add_epi16(sum[r], product);
             __m512i kept = _mm512_adds_epi16(sum[r], product);
             if (!full) kept = _mm512_min_epi16(_mm512_max_epi16(kept, low), high);
-            *changed = _mm512_or_si512(*changed, _mm512_xor_si512(next, kept));
+            note_difference(changed, next, kept);
             sum[r] = kept;
         }
     }

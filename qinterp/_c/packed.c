@@ -197,21 +197,38 @@ static void find_taps(const qi_depthwise_conv *conv, const uint8_t *image, const
     }
 }
 
+/* One block of channels of `count` neighbouring pixels. */
+static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
+                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes)
+{
+    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
+    if (conv->shared_stride)
+        conv->isa->depthwise_columns(taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
+                                     conv->shared_stride, (int)count, channel, conv->x_type, (int)channels,
+                                     (const int8_t *)conv->weights + channel * row_groups * conv->kernel_width * 4,
+                                     conv->bias + channel, tile, lanes);
+    else
+        conv->isa->depthwise(taps, taps_count, (int)count, channel * (ptrdiff_t)sizes[conv->x_type], conv->x_type,
+                             (int)channels, limit, (const int16_t *)conv->weights + channel * taps_count,
+                             conv->bias + channel, tile, lanes);
+}
+
 int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators,
                      const qi_requantizer *with, void *out, int out_type)
 {
     const ptrdiff_t in = (ptrdiff_t)sizes[conv->x_type], image_bytes = conv->height * conv->width * conv->channels * in;
-    const ptrdiff_t channels = conv->channels * conv->multiplier;
+    const ptrdiff_t channels = conv->channels * conv->multiplier, out_rows = batch * conv->out_height;
     const ptrdiff_t taps_count = (ptrdiff_t)rounded_up((size_t)(conv->kernel_height * conv->kernel_width), 2);
-    const ptrdiff_t repeated_bytes =
-        conv->multiplier == 1 ? 0 : conv->kernel_height * conv->width * channels * in;
+    const ptrdiff_t repeated_bytes = conv->multiplier == 1 ? 0 : conv->kernel_height * conv->width * channels * in;
     const int lanes = conv->shared_stride ? conv->isa->column_lanes : conv->isa->lanes;
-    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
     const size_t tile_bytes = PIXELS * (size_t)lanes * sizeof(int32_t), taps_bytes = PIXELS * (size_t)taps_count * sizeof(void *);
-    const uint8_t *image = x, *limit = image + batch * image_bytes, **taps;
+    /* a chunk is a part of an output row, or several whole ones */
+    const ptrdiff_t chunk_width = conv->out_width < PIXELS ? conv->out_width : PIXELS;
+    const ptrdiff_t chunk_rows = conv->out_width == 0 || conv->out_width > PIXELS / 2 || repeated_bytes ? 1 : PIXELS / conv->out_width;
     uint8_t *memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK), *repeated = NULL;
+    const uint8_t *limit = (const uint8_t *)x + batch * image_bytes, **taps;
     int32_t *tile;
-    ptrdiff_t n, oy, ox, c, i;
+    ptrdiff_t row, ox, c, i;
     if (!memory) return -1;
     tile = aligned(memory);
     taps = (const uint8_t **)((uint8_t *)tile + tile_bytes);
@@ -219,31 +236,28 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
         repeated = (uint8_t *)taps + taps_bytes;
         limit = repeated + repeated_bytes + SLACK;
     }
-    for (n = 0; n < batch; n++, image += image_bytes) {
-        for (oy = 0; oy < conv->out_height; oy++) {
-            if (repeated) repeat_channels(conv, image, oy, repeated);
-            for (ox = 0; ox < conv->out_width; ox += PIXELS) {
-                const ptrdiff_t count = conv->out_width - ox < PIXELS ? conv->out_width - ox : PIXELS;
-                const ptrdiff_t pixel = (n * conv->out_height + oy) * conv->out_width + ox;
-                find_taps(conv, image, repeated, oy, ox, count, taps);
-                for (c = 0; c < channels; c += lanes) {
-                    const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
-                    if (conv->shared_stride)
-                        conv->isa->depthwise_columns(
-                            taps, (int)taps_count, (int)conv->kernel_height, (int)conv->kernel_width, conv->shared_stride,
-                            (int)count, c, conv->x_type, (int)here,
-                            (const int8_t *)conv->weights + c * row_groups * conv->kernel_width * 4, conv->bias + c, tile,
-                            lanes);
-                    else
-                        conv->isa->depthwise(taps, (int)taps_count, (int)count, c * in, conv->x_type, (int)here, limit,
-                                             (const int16_t *)conv->weights + c * taps_count, conv->bias + c, tile, lanes);
-                    if (with)
-                        conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
-                                              element(out, out_type, pixel * channels + c), out_type, channels);
-                    else
-                        for (i = 0; i < count; i++)
-                            memcpy(accumulators + (pixel + i) * channels + c, tile + i * lanes, (size_t)here * sizeof *tile);
-                }
+    for (row = 0; row < out_rows; row += chunk_rows) {
+        const ptrdiff_t rows = out_rows - row < chunk_rows ? out_rows - row : chunk_rows;
+        const uint8_t *image = (const uint8_t *)x + row / conv->out_height * image_bytes;
+        if (repeated) repeat_channels(conv, image, row % conv->out_height, repeated);
+        for (ox = 0; ox < conv->out_width; ox += PIXELS) {
+            const ptrdiff_t width = conv->out_width - ox < chunk_width ? conv->out_width - ox : chunk_width;
+            const ptrdiff_t count = rows * width, pixel = row * conv->out_width + ox;
+            for (i = 0; i < rows; i++) {
+                image = (const uint8_t *)x + (row + i) / conv->out_height * image_bytes;
+                find_taps(conv, image, repeated, (row + i) % conv->out_height, ox, width, taps + i * width * taps_count);
+            }
+            for (c = 0; c < channels; c += lanes) {
+                const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
+                for (i = 0; i < rows; i++)
+                    run_pixels(conv, taps + i * width * taps_count, (int)taps_count, width, c, here, limit,
+                               tile + i * width * lanes, lanes);
+                if (with)
+                    conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
+                                          element(out, out_type, pixel * channels + c), out_type, channels);
+                else
+                    for (i = 0; i < count; i++)
+                        memcpy(accumulators + (pixel + i) * channels + c, tile + i * lanes, (size_t)here * sizeof *tile);
             }
         }
     }

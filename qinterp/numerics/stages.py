@@ -274,6 +274,7 @@ STAGES: dict[str, type[Stage]] = {
 }  # fmt: skip
 
 _END = (AddZeroPoint(), Clamp())
+_ONE_ROUNDING = (Multiply(), ShiftRight("ties_toward_positive", "total", 31), Wrap(32))
 NAMED_STAGES: dict[str, tuple[Stage, ...]] = {
     # DR: gemmlowp, TFLite's reference kernels, CMSIS-NN
     "gemmlowp": (
@@ -285,12 +286,17 @@ NAMED_STAGES: dict[str, tuple[Stage, ...]] = {
         *_END,
     ),
     # SR: TFLITE_SINGLE_ROUNDING, CMSIS_NN_USE_SINGLE_ROUNDING, ruy on Arm
-    "single_rounding": (
-        Multiply(), ShiftRight("ties_toward_positive", "total", 31), Wrap(32), *_END,
-    ),
+    "single_rounding": (*_ONE_ROUNDING, *_END),
+    # the same, of what does not end in a code
+    "rescale_single_rounding": _ONE_ROUNDING,
     # M64: 64-bit accumulators with a mantissa reduced to 16 bits
     "int64_reduced": (
         Multiply(), ShiftRight("ties_toward_positive", "total", 15), Wrap(32), *_END,
+    ),
+    # the same in CMSIS-NN: twice the result is cut to 32 bits before it is rounded
+    "int64_reduced_to_31_bits": (
+        Multiply(), ShiftRight("toward_negative", "total", 14), Wrap(32),
+        ShiftRight("ties_toward_positive", "literal", 1), *_END,
     ),
     "float64_ties_to_away": (
         ToFloat("float64"), Scale("float64"), Round("ties_to_away"), *_END,

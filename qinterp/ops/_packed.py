@@ -57,6 +57,8 @@ class AccumulateRun:
         proof: Proof,
         packed: Any = None,
         arrange: Callable[[Array], Array] = identity,
+        *,
+        wide: bool = False,
     ) -> None:
         self._call = call
         self._finish = finish
@@ -70,7 +72,9 @@ class AccumulateRun:
         self._channels = 0 if packed is None else len(packed.low)
         self._wraps = accumulator.overflow == "wrap" and proof.headroom < 0 and self._bits < 32
         self._fused = None
-        if packed is not None and finish.tail is None and not self._wraps:
+        # 64-bit accumulators have no fused form
+        whole = finish.tail is None and finish.bias is None and not wide
+        if packed is not None and whole and not self._wraps:
             self._fused = _fuse(finish, packed)
         kernel = "step by step" if packed is None else f"{packed.kernel} {packed.isa}"
         fused = ", fused" if self._fused else ""
@@ -147,9 +151,10 @@ def prepare_run(
         return AccumulateRun(call, finish, plain, proof)
     try:
         packed = pack(**options)
-    except (ValueError, TypeError):  # no packed form for these
+    except (ValueError, TypeError, OverflowError):  # no packed form for these
         packed = None
-    return AccumulateRun(call, finish, plain, proof, packed, arrange)
+    wide = "wide" in options
+    return AccumulateRun(call, finish, plain, proof, packed, arrange, wide=wide)
 
 
 def _fuse(finish: Finish, packed: Any) -> Any:

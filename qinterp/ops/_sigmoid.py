@@ -51,6 +51,23 @@ def argument(code: Array, scale: float, shifts: tuple[int, ...]) -> Array:
     return product >> shift
 
 
+def logistic_of(x: Array) -> Array:
+    """The logistic function in Q0.15, of multiples of 1/(24 * 512)."""
+    size = np.abs(x)
+    value = np.where(size >> 9 >= 255, 0x7FFF << 10, look_up(size, 9))
+    value = np.where(x >= 0, value + (1 << 9), (1 << 25) - value + (1 << 9) - 1)
+    result: Array = value >> 10
+    return result
+
+
+def tanh_of(x: Array) -> Array:
+    """``2 * sigmoid(2 x) - 1`` in Q0.15, of multiples of 1/(24 * 512)."""
+    size = np.abs(x)
+    value = np.where(size >> 8 >= 255, 0xFFFF << 8, look_up(size, 8)) - (1 << 23)
+    result: Array = np.where(x >= 0, value + (1 << 7), -value + (1 << 7) - 1) >> 8
+    return result
+
+
 def look_up(size: Array, bits: int) -> Array:
     """The table at ``size / 2**bits``, interpolated, with 16 + ``bits`` fraction bits."""
     table = np.array(sigmoid_table())

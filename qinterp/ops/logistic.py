@@ -18,7 +18,7 @@ from qinterp.numerics.libm import Function
 from qinterp.ops._elementwise import Real
 from qinterp.ops._fixed_point_16 import logistic_table
 from qinterp.ops._operator import Notes, Run
-from qinterp.ops._sigmoid import argument, check_grids, look_up, power_of_two
+from qinterp.ops._sigmoid import argument, check_grids, logistic_of, power_of_two
 from qinterp.ops._tables import FloatTable, Libm, codes_of, float_table, functions, lookup
 from qinterp.ops._unary import pointwise, real_table, unary
 
@@ -56,15 +56,7 @@ def sigmoid_table(call: Call) -> Run:
     unit = call.per_tensor(call.output)[0]
     call.check(unit == 1 / 32768, f"output {call.output.describe()} must have scale 1/32768")
     scale = call.per_tensor(call["input"])[0]
-
-    def function(code: Array) -> Array:
-        x = argument(code, scale, (0,))
-        size = np.abs(x)
-        value = np.where(size >> 9 >= 255, 0x7FFF << 10, look_up(size, 9))
-        value = np.where(x >= 0, value + (1 << 9), (1 << 25) - value + (1 << 9) - 1)
-        return value >> 10
-
-    return pointwise(call, function)
+    return pointwise(call, lambda code: logistic_of(argument(code, scale, (0,))))
 
 
 @LOGISTIC.recipe("gemmlowp")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,11 +50,13 @@ class FixedPoint:
     fraction_bits : of the inverse root.
     root : stages that shift the inverse root to them.
     rescale : stages from the inverse root to the output.
+    product : the type of the root of the input's scale, and of it times the output's.
     """
 
     fraction_bits: int = 20
     root: tuple[Stage, ...] = _DOUBLE_ROUNDING
     rescale: tuple[Stage, ...] = (*_DOUBLE_ROUNDING, AddZeroPoint(), Clamp())
+    product: Literal["float32", "float64"] = "float32"
 
 
 @RSQRT.recipe("fixed_point", FixedPoint, family="tflite")
@@ -65,7 +67,8 @@ def fixed_point(call: Call) -> Run:
     scale, zero_point = call.per_tensor(call["input"])
     unit, out_zero_point = call.per_tensor(call.output)
     kind = call.output.int_type
-    factor = 1.0 / float(np.sqrt(np.float32(scale)) * np.float32(unit))
+    precise = np.dtype(params.product).type
+    factor = 1.0 / float(np.sqrt(precise(scale)) * precise(unit))
     rescale = Rescale.of_factor(factor, call.policy.multiplier)
     by_factor = Requantizer(
         params.rescale,

@@ -17,7 +17,7 @@ from qinterp.numerics import elementary
 from qinterp.ops._elementwise import Real
 from qinterp.ops._fixed_point_16 import tanh_table
 from qinterp.ops._operator import Notes, Run
-from qinterp.ops._sigmoid import argument, check_grids, look_up, power_of_two
+from qinterp.ops._sigmoid import argument, check_grids, power_of_two, tanh_of
 from qinterp.ops._tables import FloatTable, Libm, codes_of, float_table, functions, lookup
 from qinterp.ops._unary import pointwise, real_table, unary
 
@@ -36,14 +36,7 @@ def sigmoid_table(call: Call) -> Run:
     call.types(input=("int16",), output=("int16",))
     check_grids(call)
     scale = call.per_tensor(call["input"])[0]
-
-    def function(code: Array) -> Array:
-        x = argument(code, scale, (0, 1))
-        size = np.abs(x)
-        value = np.where(size >> 8 >= 255, 0xFFFF << 8, look_up(size, 8)) - (1 << 23)
-        return np.where(x >= 0, value + (1 << 7), -value + (1 << 7) - 1) >> 8
-
-    return pointwise(call, function)
+    return pointwise(call, lambda code: tanh_of(argument(code, scale, (0, 1))))
 
 
 @TANH.recipe("gemmlowp")

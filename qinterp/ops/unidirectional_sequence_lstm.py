@@ -114,48 +114,57 @@ def shapes(call: Call) -> list[Shape]:
 @LSTM.recipe("integer_8x8_16", Integer8x8x16, family="tflite")
 def integer_8x8_16(call: Call) -> Run:
     """Gates, cell and hidden state step by step; every product is rescaled on its own."""
-    _check_types(call)
+    check_types(call)
     params: Integer8x8x16 = call.params
     coupled = call.get("input_to_input") is None
     sigmoid, tanh = logistic_table(3), tanh_table(3)
     gates = {
-        gate: _gate(call, gate, tanh if gate == "cell" else sigmoid)
+        gate: activated_gate(call, gate, tanh if gate == "cell" else sigmoid)
         for gate in GATES
         if gate != "input" or not coupled
     }
-    cell_log2 = _cell_scale(call)
-    tanh_of_cell = tanh_table(15 + cell_log2)
+    log2 = cell_log2(call)
+    tanh_of_cell = tanh_table(15 + log2)
     clip = _clip(call, "cell_clip", "cell_state", 32768.0, 32767.0)
     hide = _hidden(call, params)
     rounding = ROUNDING_CODE[params.product]
-    time_major = call.attributes["time_major"]
-    shape = call.output.shape
 
     def step(x: Array, h: Array, c: Array) -> tuple[Array, Array]:
         forget, update = gates["forget"](x, h), gates["cell"](x, h)
         let_in = 32767 - forget if coupled else gates["input"](x, h)
         kept = _int16(_kernels.round_shift(forget * c, 15, rounding))
-        added = _int16(_kernels.round_shift(let_in * update, 30 + cell_log2, rounding))
+        added = _int16(_kernels.round_shift(let_in * update, 30 + log2, rounding))
         c = np.clip(kept + added, -32768, 32767)
         if clip > 0:
             c = np.clip(c, -clip, clip)
         return hide(gates["output"](x, h) * tanh_of_cell[c + 32768].astype(np.int64)), c
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        xs = values[0] if time_major else values[0].swapaxes(0, 1)
         h = values[call.position("output_state")]
         c = values[call.position("cell_state")].astype(np.int64)
-        outputs = []
-        for x in xs:
-            h, c = step(np.ascontiguousarray(x), h, c)
-            outputs.append(h)
-        out = np.stack(outputs, 0 if time_major else 1) if outputs else np.empty(shape, np.int8)
-        return [np.ascontiguousarray(out).reshape(shape), h, c.astype(np.int16)]
+        out, h, c = over_time(call, step, values[0], h, c)
+        return [out, h, c.astype(np.int16)]
 
     return run
 
 
-def _check_types(call: Call) -> None:
+Step = Callable[[Array, Array, Array], tuple[Array, Array]]
+
+
+def over_time(call: Call, step: Step, x: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+    """All output states, the last of them and the last cell."""
+    axis = 0 if call.attributes["time_major"] else 1
+    shape = call.output.shape
+    outputs = []
+    for at in np.moveaxis(x, axis, 0):
+        h, c = step(np.ascontiguousarray(at), h, c)
+        outputs.append(h)
+    out = np.stack(outputs, axis) if outputs else np.empty(shape, np.int8)
+    return np.ascontiguousarray(out).reshape(shape), h, c
+
+
+def check_types(call: Call) -> None:
+    """Raise unless the operands are those of an integer LSTM of 8-bit codes."""
     present = dict.fromkeys(_weights(call), ("int8",)) | {f"{g}_bias": ("int32",) for g in GATES}
     call.types(
         input=("int8",), **present, projection=("int8",), projection_bias=("int32",),
@@ -180,7 +189,7 @@ def _weights(call: Call) -> list[str]:
     ]
 
 
-def _cell_scale(call: Call) -> int:
+def cell_log2(call: Call) -> int:
     """The cell's scale as a power of two."""
     scale = call.per_tensor(call["cell_state"])[0]
     exponent = round(math.log2(scale))
@@ -231,7 +240,7 @@ def _product(call: Call, operand: str, weights: str, bias: str | None) -> Produc
     return product
 
 
-def _gate(call: Call, gate: str, function: npt.NDArray[np.int16]) -> Gate:
+def activated_gate(call: Call, gate: str, function: npt.NDArray[np.int16]) -> Gate:
     """A gate's activation in Q0.15; the sum saturates after each of its two terms."""
     from_input = _product(call, "input", f"input_to_{gate}", f"{gate}_bias")
     from_state = _product(call, "output_state", f"recurrent_to_{gate}", None)

@@ -36,6 +36,24 @@ def _multiplier(t: Twin, shifts: tuple[int, ...]) -> tuple[int, int]:
     return math.floor(value), shift
 
 
+def logistic_of(t: Twin, x: int) -> int:
+    """The logistic function in Q0.15, of steps of 1/(24 * 512)."""
+    size = abs(x)
+    # in units of 2**-25: 16 bits of the table, 9 of the interpolation
+    value = interpolated(size, 9) if size < 255 * 512 else 32767 * 1024
+    t.say("logistic of the size", value, text="Q0.25")
+    return (2**25 - value + 511) // 1024 if x < 0 else (value + 512) // 1024
+
+
+def tanh_of(t: Twin, x: int) -> int:
+    """Tanh in Q0.15, of steps of 1/(24 * 512)."""
+    size = abs(x)
+    # twice the sigmoid of twice the argument, less one, in units of 2**-23
+    value = (interpolated(size, 8) if size < 255 * 256 else 65535 * 256) - 2**23
+    t.say("tanh of the size", value, text="Q0.23")
+    return (-value + 127) // 256 if x < 0 else (value + 128) // 256
+
+
 def interpolated(size: int, bits: int) -> int:
     """The table at ``size / 2**bits``, with 16 + ``bits`` fraction bits."""
     table = sigmoid_table()

@@ -8,7 +8,7 @@ from fractions import Fraction
 from qinterp.numerics.elementary import exp, logistic
 from qinterp.twin import _fixed_point_16 as fixed_point
 from qinterp.twin._arithmetic import fitted, float_of
-from qinterp.twin._sigmoid import argument, interpolated
+from qinterp.twin._sigmoid import argument, logistic_of
 from qinterp.twin._tables import table_code
 from qinterp.twin._twin import Index, Twin, scale, twin
 from qinterp.twin._unary import call_library, f32, float32, real
@@ -53,14 +53,7 @@ def _finer(step: Fraction) -> int:
 @twin("logistic", "sigmoid_table")
 def sigmoid_table(t: Twin, output: int, index: Index) -> int:
     """One code, in Q0.15."""
-    x = argument(t, int(t.at("input", index)), (0,))
-    size = abs(x)
-    # in units of 2**-25: 16 bits of the table, 9 of the interpolation
-    value = interpolated(size, 9) if size < 255 * 512 else 32767 * 1024
-    t.say("logistic of the size", value, text="Q0.25")
-    if x < 0:
-        return (2**25 - value + 511) // 1024
-    return (value + 512) // 1024
+    return logistic_of(t, argument(t, int(t.at("input", index)), (0,)))
 
 
 def _plain(t: Twin, x: Fraction) -> float:

@@ -6,7 +6,15 @@ import math
 from fractions import Fraction
 
 from qinterp.numerics.elementary import rsqrt, sqrt
-from qinterp.twin._arithmetic import Factor, factor, float_of, quantized, run_stages, storage
+from qinterp.twin._arithmetic import (
+    Factor,
+    bits_of,
+    factor,
+    float_of,
+    quantized,
+    run_stages,
+    storage,
+)
 from qinterp.twin._dequantized import dequantized
 from qinterp.twin._fixed_point import inverse_root
 from qinterp.twin._tables import interpolated_code
@@ -28,7 +36,8 @@ def fixed_point(t: Twin, output: int, index: Index) -> int:
         t, params.root, 1, Factor(Fraction(1), multiplier, shift + params.fraction_bits)
     )
     t.say("inverse root", root, text=f"{params.fraction_bits} fraction bits")
-    divisor = f32(_root(scale(t.call["input"])) * scale(out))
+    bits = bits_of(params.product)
+    divisor = float_of(_root(scale(t.call["input"]), bits) * scale(out), bits)
     by = factor(float_of(1 / divisor, 64), t.policy.multiplier)
     by = Factor(by.exact, by.mantissa, by.shift - params.fraction_bits)
     return run_stages(t, params.rescale, root, by, zero_point(out), (low, high))
@@ -46,12 +55,12 @@ def _entry(t: Twin, x: Fraction) -> float:
     return float(f32(1 / _root(x)))
 
 
-def _root(x: Fraction) -> Fraction:
-    """The square root of a float32, rounded to float32."""
+def _root(x: Fraction, bits: int = 32) -> Fraction:
+    """The square root of a float32, rounded to a float of so many bits."""
     numerator, denominator = math.isqrt(x.numerator), math.isqrt(x.denominator)
     if numerator**2 == x.numerator and denominator**2 == x.denominator:
         return f32(Fraction(numerator, denominator))
-    return f32(sqrt(x, 40))  # irrational, so that its digits decide
+    return float_of(sqrt(x, 40), bits)  # irrational, so that its digits decide
 
 
 float32("rsqrt", lambda t, x: f32(1 / _root(x)))

@@ -8,7 +8,7 @@ from fractions import Fraction
 from qinterp.numerics.elementary import tanh
 from qinterp.twin import _fixed_point_16 as fixed_point
 from qinterp.twin._arithmetic import fitted
-from qinterp.twin._sigmoid import argument, interpolated
+from qinterp.twin._sigmoid import argument, tanh_of
 from qinterp.twin._tables import table_code
 from qinterp.twin._twin import Index, Twin, scale, twin
 from qinterp.twin._unary import call_library, float32, real
@@ -40,14 +40,7 @@ def _finer(step: Fraction) -> int:
 @twin("tanh", "sigmoid_table")
 def sigmoid_table(t: Twin, output: int, index: Index) -> int:
     """One code, in Q0.15."""
-    x = argument(t, int(t.at("input", index)), (0, 1))
-    size = abs(x)
-    # twice the sigmoid of twice the argument, less one, in units of 2**-23
-    value = (interpolated(size, 8) if size < 255 * 256 else 65535 * 256) - 2**23
-    t.say("tanh of the size", value, text="Q0.23")
-    if x < 0:
-        return (-value + 127) // 256
-    return (value + 128) // 256
+    return tanh_of(t, argument(t, int(t.at("input", index)), (0, 1)))
 
 
 float32("tanh", lambda t, x: Fraction(call_library(t, "tanh", x)))

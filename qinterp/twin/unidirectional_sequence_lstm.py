@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -52,7 +53,7 @@ def _new_state(t: Twin, time: int, batch: int, unit: int) -> int:
 
 def _hidden(t: Twin, time: int, batch: int, cell: int, zero: int) -> int:
     gate = _gate(t, "output", time, batch, cell)
-    value = tanh(_cell(t, time, batch, cell), 15 + _cell_log2(t))
+    value = tanh(_cell(t, time, batch, cell), 15 + cell_log2(t))
     t.say("output gate * tanh(cell)", gate * value)
     exact = float_of(_SMALL / _hidden_scale(t), 64)
     by = factor(float_of(float_of(exact * _SMALL, 64), 32), t.policy.multiplier)
@@ -73,7 +74,7 @@ def _new_cell(t: Twin, time: int, batch: int, cell: int) -> int:
     let_in = ONE - forget if coupled else _gate(t, "input", time, batch, cell)
     old = _cell(t, time - 1, batch, cell)
     kept = fitted(rounded(Fraction(forget * old, 2**15), t.params.product), 16, "wrap")
-    share = Fraction(let_in * update, 2 ** (30 + _cell_log2(t)))
+    share = Fraction(let_in * update, 2 ** (30 + cell_log2(t)))
     added = fitted(rounded(share, t.params.product), 16, "wrap")
     value = fitted(kept + added, 16, "saturate")
     clip = _clip(t, "cell_clip", "cell_state", 32767)
@@ -83,12 +84,28 @@ def _new_cell(t: Twin, time: int, batch: int, cell: int) -> int:
 
 
 def _gate(t: Twin, gate: str, time: int, batch: int, cell: int) -> int:
+    def activate(total: int) -> int:
+        return tanh(total, 3) if gate == "cell" else logistic(total, 3)
+
+    return activated_gate(t, gate, (time, batch, cell), _state, activate)
+
+
+def activated_gate(
+    t: Twin,
+    gate: str,
+    at: tuple[int, int, int],
+    state: Callable[[Twin, int, int, int], int],
+    activate: Callable[[int], int],
+) -> int:
+    """A gate at (time, batch, cell), given the output states before."""
+    time, batch, cell = at
+
     def make() -> int:
         size = t.call["input"].shape[2]
         units = t.call["output_state"].shape[1]
         where = (time, batch) if t.call.attributes["time_major"] else (batch, time)
         x = [t.at("input", (*where, i)) for i in range(size)]
-        h = [_state(t, time - 1, batch, u) for u in range(units)]
+        h = [state(t, time - 1, batch, u) for u in range(units)]
         bias = t.at(f"{gate}_bias", (cell,))
         total = 0
         for operand, weights, codes, added in (
@@ -99,7 +116,7 @@ def _gate(t: Twin, gate: str, time: int, batch: int, cell: int) -> int:
             acc = accumulate(t, taps, zero_point(t.call[operand]), 0, added)
             by = _factor32(t, scale(t.call[weights]), scale(t.call[operand]), Fraction(1, 2**12))
             total = fitted(total + run_stages(t, t.params.gate, acc, by), 16, "saturate")
-        value = tanh(total, 3) if gate == "cell" else logistic(total, 3)
+        value = activate(total)
         t.say(f"{gate} gate", value, text=f"of {total}")
         return value
 
@@ -115,7 +132,8 @@ def _hidden_scale(t: Twin) -> Fraction:
     return Fraction(t.call.attributes["intermediates"][4][0])
 
 
-def _cell_log2(t: Twin) -> int:
+def cell_log2(t: Twin) -> int:
+    """The cell's scale as a power of two."""
     return round(math.log2(scale(t.call["cell_state"])))
 
 
