@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +19,29 @@ from qinterp.scheme import Scheme
 
 
 class _Group(click.Group):
-    """Turns every QInterpError into one line on stderr and exit status 2."""
+    """Turns every error into one line on stderr and exit status 2: status 1 is a difference."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().main(*args, **kwargs)
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except getattr(click.exceptions, "NoArgsIsHelpError", ()) as error:
+            error.show()
+        except click.ClickException as error:
+            _complain(error.format_message())
         except QInterpError as error:
-            click.echo(f"qinterp: {' '.join(str(error).split())}", err=True)
-        except KeyboardInterrupt:
-            click.echo("qinterp: interrupted", err=True)
+            _complain(str(error))
+        except (click.Abort, KeyboardInterrupt):
+            _complain("interrupted")
+        except Exception as error:
+            traceback.print_exc()
+            _complain(f"a bug: {error!r}; please report it")
+        else:
+            sys.exit(status if isinstance(status, int) else 0)
         sys.exit(2)
+
+
+def _complain(message: str) -> None:
+    click.echo(f"qinterp: {' '.join(message.split())}", err=True)
 
 
 _SCHEME_HELP = "A name (see 'qinterp schemes') or a path to a .toml."
@@ -126,7 +141,7 @@ def run(
     if capture is not None:
         _write(lambda: report.result.tensors.save(capture), capture)
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        _print_json(report.to_json())
     else:
         report.print(captured=capture)
 
@@ -141,7 +156,7 @@ def inspect(model: str, as_json: bool) -> None:
 
     found = inspection(load(model))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        _print_json(found)
     else:
         print_inspection(found)
 
@@ -182,7 +197,7 @@ def explain(
     sides = [_one_scheme([name], changes, nodes, graph) for name in schemes or ["tflite-reference"]]
     found = explain_element(graph, chosen.arrays, tensor, index, *sides)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        _print_json(found.to_json())
     else:
         click.echo(f"input: {chosen.origin}")
         click.echo(str(found))
@@ -290,7 +305,7 @@ def verify(model: str, input_file: Path | None, samples: int, seed: int, as_json
     graph = load(model)
     report = Verification(graph, choose_many(graph, input_file, samples, seed))
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        _print_json(report.to_json())
     else:
         report.print()
     sys.exit(int(report.differs))
@@ -307,13 +322,15 @@ def schemes(name: str | None, show_hash: bool, as_json: bool) -> None:
 
     if name is None:
         if as_json:
-            click.echo(json.dumps(scheme_list(), indent=2))
+            listed = {"schema": "qinterp.schemes/1", "schemes": scheme_list()}
+            _print_json(listed)
         else:
             print_schemes(scheme_list(), show_hash=show_hash)
         return
     scheme = load_scheme(name)
     if as_json:
-        click.echo(json.dumps({"sha256": scheme.sha256, **scheme.to_table()}, indent=2))
+        resolved = {"schema": "qinterp.scheme/1", "sha256": scheme.sha256, **scheme.to_table()}
+        _print_json(resolved)
     elif show_hash:
         click.echo(scheme.sha256)
     else:
@@ -357,6 +374,19 @@ def _value(text: str) -> Any:
         return text
     except (ValueError, RecursionError) as error:
         raise SchemeError(f"--set: {text[:40]!r}: {error}") from None
+
+
+def _print_json(found: Any) -> None:
+    """Print strict JSON: what is no finite number becomes its name."""
+    click.echo(json.dumps(_finite(found), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_finite(inner) for inner in value]
+    return repr(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(write: Callable[[], None], path: Path) -> None:

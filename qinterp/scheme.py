@@ -10,6 +10,7 @@ import contextlib
 import copy
 import hashlib
 import importlib
+import itertools
 import json
 import math
 import operator
@@ -451,11 +452,11 @@ class Scheme:
         rules = self._table["rule"]
         missing: SchemeError | None = None
         for earlier in ({}, *rules[:number]):
-            for own in _cases(rules[number]):
-                for facts in _cases(earlier):
-                    both = {**facts, **own}
+            for own, facts in itertools.product(_cases(rules[number]), _cases(earlier)):
+                both = {**facts, **own}
+                for count in (number, number + 1):  # the rule itself may bring the list
                     try:
-                        _put(self._merged(both, number), keys, None, path, both.get("op", ""))
+                        _put(self._merged(both, count), keys, None, path, both.get("op", ""))
                     except _NoStageError as error:
                         missing = missing or error
                     else:

@@ -9,7 +9,6 @@ import math
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,25 +34,33 @@ def corners(bits: int) -> list[int]:
 # ---- oracles: rounding and fitting ----
 
 
-def rounded(x: Fraction, rounding: int) -> int:
-    below, above, towards_zero = math.floor(x), math.ceil(x), math.trunc(x)
-    away = below if x < 0 else above
+def rounded(numerator: int, denominator: int, rounding: int) -> int:
+    below, remainder = divmod(numerator, denominator)
+    if remainder == 0:
+        return below
+    above, negative = below + 1, numerator < 0
+    towards_zero, away = (above, below) if negative else (below, above)
     if rounding >= Rounding.TOWARD_NEGATIVE:
         return {
             Rounding.TOWARD_NEGATIVE: below,
             Rounding.TOWARD_ZERO: towards_zero,
             Rounding.TOWARD_POSITIVE: above,
             Rounding.AWAY_FROM_ZERO: away,
-        }[Rounding(rounding)]
-    if x - below != Fraction(1, 2):
-        return math.floor(x + Fraction(1, 2))
+        }[rounding]  # type: ignore[index]
+    if 2 * remainder != denominator:
+        return above if 2 * remainder > denominator else below
     return {
         Rounding.TIES_TO_EVEN: below if below % 2 == 0 else above,
         Rounding.TIES_TO_AWAY: away,
         Rounding.TIES_TOWARD_POSITIVE: above,
         Rounding.TIES_TOWARD_NEGATIVE: below,
         Rounding.TIES_TOWARD_ZERO: towards_zero,
-    }[Rounding(rounding)]
+    }[rounding]  # type: ignore[index]
+
+
+def shifted(x: int, amount: int, rounding: int) -> int:
+    """Round x / 2**amount."""
+    return rounded(x, 1 << amount, rounding) if amount > 0 else x << -amount
 
 
 def fitted(x: int, bits: int, overflow: int) -> tuple[int, bool]:
@@ -71,10 +78,7 @@ def fitted(x: int, bits: int, overflow: int) -> tuple[int, bool]:
 def test_round_shift_exhaustive_at_8_bits(rounding: Rounding) -> None:
     x, amount = np.meshgrid(np.arange(-256, 256), np.arange(-2, 70), indexing="ij")
     got = kernels.round_shift(x, amount, rounding)
-    want = [
-        rounded(Fraction(int(v)) / Fraction(2) ** int(a), rounding)
-        for v, a in zip(x.flat, amount.flat, strict=True)
-    ]
+    want = [shifted(int(v), int(a), rounding) for v, a in zip(x.flat, amount.flat, strict=True)]
     assert got.ravel().tolist() == want
 
 
@@ -100,12 +104,7 @@ def test_round_shift_corners_of_64_bits(rounding: Rounding) -> None:
         -1000,
     ]:
         got = kernels.round_shift(x, amount, rounding).tolist()
-        want = [
-            fitted(
-                rounded(Fraction(int(v)) / Fraction(2) ** amount, rounding), 64, Overflow.SATURATE
-            )[0]
-            for v in x
-        ]
+        want = [fitted(shifted(int(v), amount, rounding), 64, Overflow.SATURATE)[0] for v in x]
         assert got == want, amount
 
 
@@ -625,23 +624,20 @@ def staged(program: Program, x: Any, p: Parameters) -> tuple[Any, bool]:
         elif opcode == Opcode.MULTIPLY:
             v = fit(v * p.multiplier, *rest)
         elif opcode == Opcode.MULTIPLY_HIGH:
-            v = fit(
-                rounded(Fraction(v * p.multiplier, 2 ** (rest[0] - 1)), rest[1]), rest[0], rest[2]
-            )
+            v = fit(shifted(v * p.multiplier, rest[0] - 1, rest[1]), rest[0], rest[2])
         elif opcode == Opcode.SHIFT_RIGHT:
-            v = fitted(
-                rounded(Fraction(v) / Fraction(2) ** amount_of(rest[0], rest[1], p), rest[2]), 64, 1
-            )[0]
+            v = fitted(shifted(v, amount_of(rest[0], rest[1], p), rest[2]), 64, 1)[0]
         elif opcode == Opcode.TO_FLOAT:
-            # numpy converts through the C compiler; Fraction decides which neighbour is right
+            # numpy converts through the C compiler; integers decide which neighbour is right
             v = as_float(v, rest[0]) if not isinstance(v, int) else nearest(v, rest[0])
         elif opcode == Opcode.SCALE:
             v = as_float(v, rest[0]) * as_float(p.scale, rest[0])
         elif opcode == Opcode.DIVIDE_SCALE:
             v = as_float(v, rest[0]) / as_float(p.scale, rest[0])
         elif opcode == Opcode.SCALE_RATIO:
-            exact = Fraction(v) * Fraction(p.ratio[0], p.ratio[1]) * Fraction(2) ** p.ratio[2]
-            v = fitted(rounded(exact, rest[0]), 64, Overflow.SATURATE)[0]
+            numerator, denominator, exponent = p.ratio
+            exact = v * numerator << max(exponent, 0), denominator << max(-exponent, 0)
+            v = fitted(rounded(*exact, rest[0]), 64, Overflow.SATURATE)[0]
         elif opcode == Opcode.ROUND:
             if not math.isfinite(v):
                 low, high = -(2 ** (rest[1] - 1)), 2 ** (rest[1] - 1) - 1
@@ -649,7 +645,7 @@ def staged(program: Program, x: Any, p: Parameters) -> tuple[Any, bool]:
                 wrapped = 0 if math.isnan(v) or rest[2] == Overflow.WRAP else low if v < 0 else high
                 v = low if rest[2] == Overflow.INDEFINITE else wrapped
             else:
-                v = fit(rounded(Fraction(float(v)), rest[0]), *rest[1:])
+                v = fit(rounded(*float(v).as_integer_ratio(), rest[0]), *rest[1:])
         elif opcode in (Opcode.ADD_ZERO_POINT, Opcode.SUBTRACT_ZERO_POINT):
             term = p.zero_point if opcode == Opcode.ADD_ZERO_POINT else -p.zero_point
             v = fit(v + term, *rest) if isinstance(v, int) else v + type(v)(term)
@@ -668,9 +664,7 @@ def nearest(x: int, precision: int) -> Any:
     """The integer as a float, ties to even, from its digits."""
     digits = 24 if precision == 32 else 53
     excess = max(abs(x).bit_length() - digits, 0)
-    return as_float(
-        float(rounded(Fraction(x, 2**excess), Rounding.TIES_TO_EVEN) << excess), precision
-    )
+    return as_float(float(shifted(x, excess, Rounding.TIES_TO_EVEN) << excess), precision)
 
 
 def run(program: Program, x: Any, lanes: list[Parameters], out_type: Any) -> tuple[Any, bool]:
@@ -788,7 +782,7 @@ def test_multiply_high_exhaustive_at_8_bits(rounding: Rounding) -> None:
     lanes = [Parameters(m) for m in range(-128, 128)]
     got, _ = run([(Opcode.MULTIPLY_HIGH, 8, rounding, Overflow.SATURATE)], x, lanes, np.int64)
     want = [
-        [fitted(rounded(Fraction(v * m, 128), rounding), 8, 1)[0] for m in range(-128, 128)]
+        [fitted(shifted(v * m, 7, rounding), 8, 1)[0] for m in range(-128, 128)]
         for v in range(-128, 128)
     ]
     assert got.tolist() == want

@@ -220,10 +220,10 @@ INLINE void store_four_rows(const __m256i y[4], const byte_store *s, void *out, 
     bytes = _mm256_permutevar8x32_epi32(bytes, s->by_row);
     half = _mm256_castsi256_si128(bytes);
     _mm_storel_epi64((__m128i *)to, half);
-    _mm_storeh_pd((double *)(to + out_stride), _mm_castsi128_pd(half));
+    _mm_storel_epi64((__m128i *)(to + out_stride), _mm_unpackhi_epi64(half, half));
     half = _mm256_extracti128_si256(bytes, 1);
     _mm_storel_epi64((__m128i *)(to + 2 * out_stride), half);
-    _mm_storeh_pd((double *)(to + 3 * out_stride), _mm_castsi128_pd(half));
+    _mm_storel_epi64((__m128i *)(to + 3 * out_stride), _mm_unpackhi_epi64(half, half));
 }
 
 INLINE int rows_share(const qi_requantizer *with, int out_type, int n)

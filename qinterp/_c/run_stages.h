@@ -209,7 +209,7 @@ TARGET static int fit_lanes(int64_t *x, int n, int bits, int overflow)
     if (overflow == QI_WRAP) {
         for (i = 0; i < n; i++) x[i] = qi_wrap(x[i], bits);
     } else if (overflow == QI_INDEFINITE) {
-        for (i = 0; i < n; i++) x[i] = (x[i] < low) | (x[i] > high) ? low : x[i];
+        for (i = 0; i < n; i++) x[i] = ((x[i] < low) | (x[i] > high)) ? low : x[i];
     } else {
         for (i = 0; i < n; i++) {
             int64_t fitted = x[i] < low ? low : x[i];
@@ -391,14 +391,14 @@ TARGET static inline double round_lane(double v, const int rounding)
     const double up = nearest + 1, down = nearest - 1;
     switch (rounding) {
     case QI_TIES_TO_EVEN: return nearest;
-    case QI_TIES_TO_AWAY: return (left == 0.5) & (v > 0) ? up : (left == -0.5) & (v < 0) ? down : nearest;
+    case QI_TIES_TO_AWAY: return ((left == 0.5) & (v > 0)) ? up : ((left == -0.5) & (v < 0)) ? down : nearest;
     case QI_TIES_TOWARD_POSITIVE: return left == 0.5 ? up : nearest;
     case QI_TIES_TOWARD_NEGATIVE: return left == -0.5 ? down : nearest;
-    case QI_TIES_TOWARD_ZERO: return (left == 0.5) & (v < 0) ? up : (left == -0.5) & (v > 0) ? down : nearest;
+    case QI_TIES_TOWARD_ZERO: return ((left == 0.5) & (v < 0)) ? up : ((left == -0.5) & (v > 0)) ? down : nearest;
     case QI_TOWARD_NEGATIVE: return left < 0 ? down : nearest;
-    case QI_TOWARD_ZERO: return (left < 0) & (v > 0) ? down : (left > 0) & (v < 0) ? up : nearest;
+    case QI_TOWARD_ZERO: return ((left < 0) & (v > 0)) ? down : ((left > 0) & (v < 0)) ? up : nearest;
     case QI_TOWARD_POSITIVE: return left > 0 ? up : nearest;
-    default: return (left > 0) & (v > 0) ? up : (left < 0) & (v < 0) ? down : nearest;
+    default: return ((left > 0) & (v > 0)) ? up : ((left < 0) & (v < 0)) ? down : nearest;
     }
 }
 

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.elementary import exp64
 from qinterp.numerics.libm import LIBRARIES, Library
 from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import (
     AddZeroPoint,
     MultiplyHigh,
@@ -46,11 +48,13 @@ class InterpolatedTables:
     tables : the type in which the entries are worked out.
     library : whose ``expf`` float32 tables call.
     product : the type of input scale * beta.
+    overflow : what becomes of a probability of one, which is the greatest code plus one.
     """
 
     tables: Literal["float32", "float64"] = "float64"
     library: Library = "glibc_2.28"
     product: Literal["float32", "float64"] = "float32"
+    overflow: Literal["saturate", "wrap"] = "saturate"
     rescale: tuple[Stage, ...] = (
         ShiftLeft(),
         MultiplyHigh("ties_toward_positive"),
@@ -77,6 +81,7 @@ def interpolated_tables(call: Call) -> Run:
     rescale = Rescale.of_factor(float(scale_beta) / (10.0 / 65535.0), call.policy.multiplier)
     to_code = Requantizer(params.rescale, rescale, zero_point=32767)
     exponential, reciprocal = _tables(params.tables, params.library)
+    overflow = OVERFLOW_CODE[params.overflow]
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         if not values[0].size:
@@ -93,7 +98,7 @@ def interpolated_tables(call: Call) -> Run:
         factor = reciprocal[code & 0xFFFF].astype(np.int64)
         shift = 31 - headroom
         out = (terms * factor + (1 << (shift - 1))) >> shift
-        return [np.clip(out, 0, 32767).astype(np.int16).reshape(shape)]
+        return [_kernels.fit(out, 16, overflow).astype(np.int16).reshape(shape)]
 
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from qinterp.numerics.elementary import exp, nearest_float
-from qinterp.twin._arithmetic import Factor, bits_of, factor, float_of, rounded, run_stages
+from qinterp.twin._arithmetic import Factor, bits_of, factor, fitted, float_of, rounded, run_stages
 from qinterp.twin._fixed_point import zeros
 from qinterp.twin._tables import entry, interpolated
 from qinterp.twin._twin import Index, Twin, scale, twin
@@ -26,7 +26,7 @@ def interpolated_tables(t: Twin, output: int, index: Index) -> int:
     exact = Fraction(term * inverse, 2 ** (31 - zeros(total)))
     value = rounded(exact, "ties_toward_positive")
     t.say("product", value, exact)
-    return min(max(value, 0), 32767)
+    return fitted(value, 16, t.params.overflow)
 
 
 def _row(t: Twin, where: Index) -> tuple[int, int, int]:
