@@ -84,7 +84,7 @@ class Network:
 
     def average(self, x: Value) -> Value:
         """Average each channel over its plane."""
-        n, height, width, channels = x.shape
+        n, *_, channels = x.shape
         y = self._named((n, channels), x.scale / 2, -128, x.rms / 2)
         axes = self._writer.constant(f"{y.name}_axes", np.array([1, 2], np.int32))
         self._writer.operator("MEAN", [x.name, axes], [y.name], keep_dims=False)
