@@ -1,4 +1,4 @@
-"""Preparation: multipliers of arrays are those of their scales, proofs say what the bound leaves."""
+"""Preparation: multipliers of arrays are those of their scales; proofs say what a bound leaves."""
 
 from __future__ import annotations
 
