@@ -564,7 +564,10 @@ cdef class Requantizer:
                 below = above - np.where(right > 0, 2 * half, 0)
         self.c.kind = QI_MULTIPLIER
         padded = -(-self.channels // 16) * 16
-        plain = ((left == 0) & (total >= 32))[:padded] | (np.arange(padded) >= self.channels)
+        plain = ((left == 0) & (total >= 32))[:padded]
+        low, high = accumulator_range if accumulator_range is not None else (-1 << 31, 1 << 31)
+        plain[: self.channels] &= (np.asarray(low) > -1 << 30) & (np.asarray(high) < 1 << 30)
+        plain |= np.arange(padded) >= self.channels
         plain = plain.reshape(-1, 16).all(axis=1).astype(np.uint8)
         self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])

@@ -31,9 +31,14 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
     ptrdiff_t i = 0;
     (void)limit;
     if (conversion == QI_COPY_BYTES || conversion == QI_FLIP_BYTES) {
-        for (; i < n; i += 64) {
-            const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
-            __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
+        __m512i bytes;
+        for (; i + 64 <= n; i += 64) {
+            bytes = _mm512_loadu_si512(from + i);
+            if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
+            _mm512_storeu_si512(to + i, bytes);
+        }
+        if (i < n) {
+            bytes = _mm512_maskz_loadu_epi8(~0ull >> (64 - (n - i)), from + i);
             if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
             _mm512_storeu_si512(to + i, bytes);
         }
@@ -341,17 +346,20 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
     int r = 0, i;
     if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
-        /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
-        const __m512i high_shift1 = _mm512_sub_epi64(shift1, _mm512_set1_epi64(32));
+        /* all in the high halves of 2p: ((2p + 2 above) >> 32) >> (shift - 31), where `below` is less by 2^31 or not */
+        const __m512i twice0 = _mm512_slli_epi64(above0, 1), twice1 = _mm512_slli_epi64(above1, 1);
+        const __m512i rest = _mm512_sub_epi32(_mm512_mask_blend_epi32(0xaaaa, shift0, _mm512_slli_epi64(shift1, 32)),
+                                              _mm512_set1_epi32(31));
+        const __m512i nudge = _mm512_set1_epi32(with->above[c] != with->below[c] ? -1 : 0);
         const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
-                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride);
-                const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
-                const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1,
-                                                  high_shift1);
-                y[i] = _mm512_mask_blend_epi32(0xaaaa, even, odd);
+                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride), twice = _mm512_add_epi32(x, x);
+                const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(twice, multiplier), twice0);
+                const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(twice, 32), odd_multiplier), twice1);
+                const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+                y[i] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, _mm512_movepi32_mask(x), high, nudge), rest);
             }
             store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride, mask);
         }

@@ -20,6 +20,13 @@ static void *aligned(void *address) { return (void *)(((uintptr_t)address + 63) 
 
 static size_t rounded_up(size_t x, size_t multiple) { return (x + multiple - 1) / multiple * multiple; }
 
+/* About `wanted` pixels a chunk, so that no small one is left over, in sixes as the gemm takes them. */
+static ptrdiff_t balanced(ptrdiff_t pixels, ptrdiff_t wanted)
+{
+    const ptrdiff_t chunks = (pixels + wanted / 2) / wanted;
+    return chunks <= 1 ? pixels : ((pixels + chunks - 1) / chunks + 5) / 6 * 6;
+}
+
 static void store_wide(int64_t *to, const int32_t *tile, ptrdiff_t n, const int64_t *bias)
 {
     ptrdiff_t i;
@@ -139,7 +146,7 @@ int qi_run_conv(const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *ac
     uint8_t *memory, *prepared, *gathered;
     int32_t *tile;
     int overflowed = 0;
-    if (pixels < chunk) chunk = pixels;
+    chunk = balanced(pixels, chunk);
     rows = rounded_up((size_t)chunk, ROW_MULTIPLE);
     rows_bytes = rounded_up(rows * (size_t)conv->row_bytes + SLACK, 64);
     tile_bytes = rows * (size_t)block * sizeof *tile;

@@ -39,7 +39,7 @@ typedef struct {
        y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
     const int32_t *left, *multiplier;
     const int64_t *above, *below, *shift;
-    const uint8_t *plain; /* one for each 16 channels: left is 0 and shift at least 32 in all of them */
+    const uint8_t *plain; /* one for each 16 channels: left is 0, shift at least 32 and |x| < 2^30 in all of them */
     const float *scale32;
     const double *scale64;
 } qi_requantizer;
