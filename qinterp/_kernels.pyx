@@ -641,10 +641,11 @@ cdef class _Packed:
 
     def _set_range(self, w, bias, x_zero_point, x_range):
         """w (OC, K) is less its zero points. A padding tap adds nothing, which no range excludes."""
-        ends = np.array([x - x_zero_point for x in x_range])
-        products = w[:, :, None] * ends
-        self.low = bias + products.min(axis=2, initial=0).sum(axis=1)
-        self.high = bias + products.max(axis=2, initial=0).sum(axis=1)
+        least, greatest = min(x_range[0] - x_zero_point, 0), max(x_range[1] - x_zero_point, 0)
+        positive = np.maximum(w, 0).sum(axis=1, dtype=np.int64)
+        negative = w.sum(axis=1, dtype=np.int64) - positive
+        self.low = bias + least * positive + greatest * negative
+        self.high = bias + greatest * positive + least * negative
 
     def _pack(
         self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, rows, columns, groups, x_range, wide, ordered, taps, isa,
@@ -689,10 +690,10 @@ cdef class _Packed:
         steps = -(-w.shape[1] // per_step)
         segments = [steps]
         self._is_wide = wide
-        sums = w.sum(axis=1)
+        sums = w.sum(axis=1, dtype=np.int64)
         if wide:  # parts of the depth whose sums fit 32 bits
             largest = 1 << (15 if conv.x_type == I16 else 8)
-            segment = ((1 << 31) - 1) // (2 * largest * max(int(np.abs(w).max(initial=0)), 1))
+            segment = ((1 << 31) - 1) // (2 * largest * max(_largest(w), 1))
             if segment == 0:
                 raise ValueError("one product of these operands does not fit 32 bits")
             segments = [min(segment, steps - start) for start in range(0, steps, segment)] or [0]
@@ -743,7 +744,7 @@ cdef class _Packed:
         saturates, pads = overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
         subtract = x_zero_point if operands == ZERO_POINT_SUBTRACTED else 0
         pad = 0 if padding == ZERO else x_zero_point
-        sums = w.sum(axis=1)
+        sums = w.sum(axis=1, dtype=np.int64)
         correction = np.zeros(len(w), np.int64)
         if operands == RAW:
             if w_zero_point.any():
@@ -752,7 +753,7 @@ cdef class _Packed:
                 raise ValueError("raw operands with skipped padding are not accumulated in order here")
             correction -= x_zero_point * sums
         xs = [x - subtract for x in (*x_range, pad)]
-        largest_x, largest_w = max(abs(x) for x in xs), max(int(np.abs(w).max()), 1)
+        largest_x, largest_w = max(abs(x) for x in xs), max(_largest(w), 1)
         product = largest_x * largest_w
         first = bias if bias_order == FIRST and each_step else np.zeros_like(bias)
         last = bias - first
@@ -827,14 +828,20 @@ def _check_packed(x_dtype, x_zero_point, x_range):
     return x_dtype, (int(low), int(high))
 
 
+def _largest(w):
+    return max(int(w.max(initial=0)), -int(w.min(initial=0)))
+
+
 def _less_zero_point(w, bias, w_zero_point, channels):
-    """Return w (OC, ...) less its zero points, which must fit int16, the bias and the zero points, all int64."""
+    """Return w (OC, ...) less its zero points, as int16, the bias and the zero points, both int64."""
     w_zero_point = np.ascontiguousarray(w_zero_point, dtype=np.int64)
     if w_zero_point.shape != (channels,):
         raise ValueError(f"w has {channels} output channels, zero points of shape {w_zero_point.shape}")
-    w = w.astype(np.int64) - w_zero_point.reshape(-1, *[1] * (w.ndim - 1))
-    if w.min(initial=0) < -32768 or w.max(initial=0) > 32767:
-        raise ValueError("weights less their zero point do not fit 16 bits")
+    if w_zero_point.any() or w.dtype not in (np.int8, np.uint8, np.int16):
+        w = w.astype(np.int64) - w_zero_point.reshape(-1, *[1] * (w.ndim - 1))
+        if w.min(initial=0) < -32768 or w.max(initial=0) > 32767:
+            raise ValueError("weights less their zero point do not fit 16 bits")
+    w = w.astype(np.int16)
     bias = np.zeros(channels, np.int64) if bias is None else np.ascontiguousarray(bias, dtype=np.int64)
     if bias.shape != (channels,):
         raise ValueError(f"w has {channels} output channels, bias has shape {bias.shape}")
