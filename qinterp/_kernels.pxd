@@ -83,10 +83,17 @@ cdef extern from "_c/integers.h" nogil:
     int64_t qi_add_fit(int64_t a, int64_t b, int bits, int overflow, int *overflowed)
     int64_t qi_wrapping_add(int64_t a, int64_t b)
     int64_t qi_wrapping_multiply(int64_t a, int64_t b)
-    int64_t qi_round_shift(int64_t x, int64_t amount, int rounding)
-    int64_t qi_shift_left_fit(int64_t x, int64_t amount, int bits, int overflow, int *overflowed)
+    void qi_round_shifts(const int64_t *x, const int64_t *amount, ptrdiff_t n, int rounding, int64_t *out)
+    void qi_fits(const int64_t *x, ptrdiff_t n, int bits, int overflow, int64_t *out)
 
-cdef extern from "_c/floats.h" nogil:
+cdef extern from "_c/ordered.h" nogil:
+    ctypedef struct qi_policy:
+        int bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow
+
+    int64_t qi_sum_in_order(
+        const int32_t *x, const int32_t *w, ptrdiff_t taps, int64_t w_zero_point, int64_t start, const qi_policy *policy,
+        int *overflowed,
+    )
     void qi_add_products(float *total, const float *w, float x, ptrdiff_t n)
 
 cdef extern from "_c/stages.h" nogil:
@@ -191,8 +198,3 @@ cdef extern from "_c/packed.h" nogil:
         const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, const qi_requantizer *with_,
         void *out, int out_type,
     )
-
-# The order and the widths in which one output is accumulated; see conv_2d in _kernels.pyi.
-cdef struct Policy:
-    int bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow
-

@@ -57,8 +57,8 @@ def _check_shapes(x, w, bias, groups):
 # ---- integer accumulation ----------------------------------------------------------------------------------------------
 
 
-cdef Policy _policy(accumulator) except *:
-    cdef Policy p
+cdef qi_policy _policy(accumulator) except *:
+    cdef qi_policy p
     p.bits, p.overflow, p.check, p.operands, p.padding, p.bias, p.group_size, p.group_bits, p.group_overflow = accumulator
     if not (
         2 <= p.bits <= 64 and WRAP <= p.overflow <= ERROR and AT_END <= p.check <= EACH_STEP
@@ -70,41 +70,10 @@ cdef Policy _policy(accumulator) except *:
     return p
 
 
-cdef int64_t _sum_in_order(
-    const int32_t[::1] x, const int32_t[:, ::1] w, Py_ssize_t oc, int64_t w_zero_point, int64_t start, const Policy *p,
-    int *overflowed,
-) except? -1 nogil:
-    """Add the products x[t] * (w[oc, t] - w_zero_point) to ``start``, group by group, fitting where the policy says so."""
-    cdef Py_ssize_t t, taps = x.shape[0], left = p.group_size
-    cdef bint each_step = p.check == EACH_STEP, step_in_group = p.check == EACH_STEP and p.group_size > 2
-    cdef int64_t total = start, group = 0, product
-    if p.group_size == 0 and not each_step:
-        for t in range(taps):
-            total = qi_wrapping_add(total, x[t] * (w[oc, t] - w_zero_point))
-        return total
-    if p.group_size == 0:
-        for t in range(taps):
-            total = qi_add_fit(total, x[t] * (w[oc, t] - w_zero_point), p.bits, p.overflow, overflowed)
-        return total
-    for t in range(taps):
-        product = x[t] * (w[oc, t] - w_zero_point)
-        if step_in_group:
-            group = qi_add_fit(group, product, p.group_bits, p.group_overflow, overflowed)
-        else:
-            group = qi_wrapping_add(group, product)
-        left -= 1
-        if left == 0 or t == taps - 1:
-            group = qi_fit(group, p.group_bits, p.group_overflow, overflowed)
-            total = qi_add_fit(total, group, p.bits, p.overflow, overflowed) if each_step else qi_wrapping_add(total, group)
-            group = 0
-            left = p.group_size
-    return total
-
-
 cdef int _accumulate(
     const int32_t[:, :, ::1] x, const int32_t[:, ::1] w, const int64_t[::1] bias, int x_zero_point,
     const int64_t[::1] w_zero_point, const int32_t[:, ::1] rows, const int32_t[:, ::1] columns, Py_ssize_t width,
-    const int32_t[:, ::1] taps, Py_ssize_t groups, const Policy *p,
+    const int32_t[:, ::1] taps, Py_ssize_t groups, const qi_policy *p,
     int64_t[::1] pixels, int32_t[::1] values, uint8_t[::1] given, int64_t[:, :, :, ::1] out,
 ) except -1 nogil:
     """Return whether a value left its range. ``pixels``, ``values`` and ``given`` are scratch of one element a tap."""
@@ -135,7 +104,10 @@ cdef int _accumulate(
                         if p.bias == FIRST and not each_step:
                             total = bias[oc]
                         operand_zero_point = 0 if raw or QINTERP_PLANTED_BUG == 3 else w_zero_point[oc]
-                        total = _sum_in_order(values[:count], w, oc, operand_zero_point, total, p, &overflowed)
+                        total = qi_sum_in_order(
+                            &values[0] if count else NULL, &w[oc, 0] if count else NULL, count, operand_zero_point, total, p,
+                            &overflowed,
+                        )
                         if raw:
                             sum_x = sum_w = products = 0
                             for t in range(count):
@@ -168,7 +140,7 @@ def _widened(array, name):
 
 def _accumulators(x, w, bias, x_zero_point, w_zero_point, rows, columns, taps, groups, accumulator):
     """x (N, H, W, C), w (OC, KH, KW, C / groups) in any layout; rows and columns are the tables of _positions."""
-    cdef Policy policy = _policy(accumulator)
+    cdef qi_policy policy = _policy(accumulator)
     cdef int overflowed, x_zero = x_zero_point
     cdef Py_ssize_t width = x.shape[2], group_count = groups
     _check_shapes(x, w, bias, groups)
@@ -428,8 +400,7 @@ def run_stages(
 
 
 def round_shift(x, amount, rounding):
-    cdef Py_ssize_t i
-    cdef int ignored = 0, mode = rounding
+    cdef int mode = rounding
     x = np.asarray(x, dtype=np.int64)
     out = np.empty(x.shape, np.int64)
     if not TIES_TO_EVEN <= mode <= AWAY_FROM_ZERO:
@@ -437,27 +408,23 @@ def round_shift(x, amount, rounding):
     amount = np.broadcast_to(np.clip(np.asarray(amount, dtype=np.int64), -_FARTHEST, _FARTHEST), x.shape)
     cdef const int64_t[::1] values = np.ascontiguousarray(x).reshape(-1), amounts = np.ascontiguousarray(amount).reshape(-1)
     cdef int64_t[::1] results = out.reshape(-1)
-    with nogil:
-        for i in range(values.shape[0]):
-            if amounts[i] < 0:
-                results[i] = qi_shift_left_fit(values[i], -amounts[i], 64, SATURATE, &ignored)
-            else:
-                results[i] = qi_round_shift(values[i], amounts[i], mode)
+    if out.size:
+        with nogil:
+            qi_round_shifts(&values[0], &amounts[0], values.shape[0], mode, &results[0])
     return out
 
 
 def fit(x, bits, overflow):
-    cdef Py_ssize_t i
-    cdef int ignored = 0, width = bits, mode = overflow
+    cdef int width = bits, mode = overflow
     if not _is_fit(width, mode):
         raise ValueError(f"not a width and overflow: {bits}, {overflow}")
     x = np.asarray(x, dtype=np.int64)
     out = np.empty(x.shape, np.int64)
     cdef const int64_t[::1] values = np.ascontiguousarray(x).reshape(-1)
     cdef int64_t[::1] results = out.reshape(-1)
-    with nogil:
-        for i in range(values.shape[0]):
-            results[i] = qi_fit(values[i], width, mode, &ignored)
+    if out.size:
+        with nogil:
+            qi_fits(&values[0], values.shape[0], width, mode, &results[0])
     return out
 
 
