@@ -70,7 +70,8 @@ def run_diff(
 
     Raises
     ------
-    QInterpError : see ``diff``; also an interrupted comparison without a difference so far.
+    QInterpError : see ``diff``; also where no node could be compared, and an interrupted
+        comparison without a difference so far.
     """
     allowed: Tolerances | None = None
     if tolerance is not None:
@@ -92,6 +93,9 @@ def run_diff(
     else:
         print_diff(found, allowed, origin, model)
     failed = bool(found.violations(allowed)) if allowed is not None else not found.same
+    if found.samples and not found.compared and found.nodes:
+        reason = next((n.reason for n in found.nodes if n.reason), "no node's output was captured")
+        raise InputError(f"nothing could be compared: {reason}")
     if found.interrupted and not failed:
         raise InputError(f"interrupted after {found.samples} samples, without a difference so far")
     return int(failed)
@@ -173,7 +177,8 @@ def _most(found: Differences | None) -> str:
 def _print_first(found: Diff, model: str) -> None:
     first = found.first
     if first is None:
-        say("first   no node differs")
+        seen, nodes = found.compared, len(found.nodes)
+        say("first   no node differs" + (f" of the {seen} compared" if seen < nodes else ""))
         return
     here = first.created if first.created is not None and first.created.count else first.end_to_end
     assert here is not None
