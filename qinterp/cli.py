@@ -16,6 +16,7 @@ import qinterp
 from qinterp.errors import InputError, QInterpError, SchemeError
 from qinterp.ir import Graph
 from qinterp.scheme import Scheme
+from qinterp.text import printable
 
 
 class _Group(click.Group):
@@ -41,7 +42,7 @@ class _Group(click.Group):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"qinterp: {' '.join(message.split())}", err=True)
+    click.echo(f"qinterp: {printable(' '.join(message.split()))}", err=True)
 
 
 _SCHEME_HELP = "A name (see 'qinterp schemes') or a path to a .toml."
@@ -188,6 +189,7 @@ def explain(
     from qinterp.explanation import parse_element
     from qinterp.importers import load
     from qinterp.report.inputs import choose_inputs
+    from qinterp.report.tables import say
 
     if len(schemes) > 2:
         raise InputError(f"explain takes one scheme or two, got {len(schemes)}")
@@ -199,8 +201,9 @@ def explain(
     if as_json:
         _print_json(found.to_json())
     else:
-        click.echo(f"input: {chosen.origin}")
-        click.echo(str(found))
+        say(f"input: {chosen.origin}")
+        for line in str(found).splitlines():
+            say(line)
     sys.exit(int(not found.agrees))
 
 

@@ -18,6 +18,7 @@ from qinterp.difference.suspects import find_suspect
 from qinterp.difference.wording import (
     GROUPS,
     differing_groups,
+    listed,
     phrase,
     preparation_phrase,
     tie_phrase,
@@ -253,7 +254,7 @@ class Blamer:
             text = said[0] if len(said) == 1 else f"either {' or '.join(said)}, each alone"
             return text + _as_in(case.schemes)
         if case.schemes:
-            return f"exactly what {_listed(case.schemes)} gives"
+            return f"exactly what {listed(case.schemes)} gives"
         if self._other is not None:
             return "no part of the two schemes alone explains it"
         return self._unexplained(case.node, created)
@@ -348,11 +349,7 @@ def _counts(case: _Case, created: Differences) -> str:
 
 
 def _as_in(schemes: Sequence[str]) -> str:
-    return f", as in {_listed(schemes)}" if schemes else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f", as in {listed(schemes)}" if schemes else ""
 
 
 def _exchange(text: str) -> str:

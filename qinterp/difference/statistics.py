@@ -202,7 +202,7 @@ class Accuracy:
 
 def best_classes(scores: Array) -> Array:
     """The five best classes of each row, best first, (rows, at most 5); of equals the first."""
-    rows = scores.reshape(-1, scores.shape[-1])
+    rows = scores.reshape(-1, scores.shape[-1]).astype(np.float64)  # codes have no -(-128)
     return np.argsort(-rows, axis=1, kind="stable")[:, :5]
 
 
