@@ -119,7 +119,16 @@ cdef extern from "_c/packed.h" nogil:
     int QI_MULTIPLIER, QI_FLOAT32, QI_FLOAT64
     int QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS
 
+    ctypedef struct qi_quarters:
+        const uint8_t *possible
+        const int32_t *multiplier
+        const int32_t *rest
+        const int64_t *twice
+        int32_t nudge
+        const float *scale32
+
     ctypedef struct qi_requantizer:
+        qi_quarters quarters
         int kind
         int32_t zero_point, low, high
         const int32_t *left
@@ -142,6 +151,8 @@ cdef extern from "_c/packed.h" nogil:
         int out_type, ptrdiff_t out_stride,
     )
 
+    ctypedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows)
+
     ctypedef struct qi_isa:
         const char *name
         int block, lanes, column_lanes, narrow_lanes
@@ -149,6 +160,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_gemm *words
         qi_depthwise_columns *depthwise_columns
         qi_requantize_tile *requantize
+        qi_natural_order *natural_order
         qi_ordered_gemm *wide
         qi_ordered_gemm *pairs
         qi_ordered_gemm *narrow
@@ -166,7 +178,7 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *contiguous
         int direct
         ptrdiff_t row_bytes
-        int step_bytes, segments
+        int quartered, step_bytes, segments
         const int32_t *segment_steps
         const uint8_t *weights
         const int32_t *bias

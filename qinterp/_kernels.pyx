@@ -477,7 +477,7 @@ cdef size_t _address(array) except? 0:
 cdef class Requantizer:
     cdef qi_requantizer c
     cdef const qi_isa *_isa
-    cdef object _arrays
+    cdef object _arrays, _quarters
     cdef readonly Py_ssize_t channels
 
     def __init__(
@@ -498,6 +498,7 @@ cdef class Requantizer:
             self._arrays = [self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)]
             if not np.isfinite(self._arrays[0]).all():
                 raise ValueError("scales must be finite")
+            self._set_quarters(np.full(-(-channels // 64), kind == FLOAT32), scale32=self._arrays[0])
             self.c.scale32 = <const float *>_address(self._arrays[0])
             self.c.scale64 = <const double *>_address(self._arrays[0])
         else:
@@ -535,11 +536,27 @@ cdef class Requantizer:
         low, high = accumulator_range if accumulator_range is not None else (-1 << 31, 1 << 31)
         plain[: self.channels] &= (np.asarray(low) > -1 << 30) & (np.asarray(high) < 1 << 30)
         plain |= np.arange(padded) >= self.channels
-        plain = plain.reshape(-1, 16).all(axis=1).astype(np.uint8)
-        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
+        plain = plain.reshape(-1, 16).all(axis=1)
+        blocks = np.append(plain, np.ones(-len(plain) % 4, np.bool_)).reshape(-1, 4).all(axis=1)
+        twice = _in_quarters(2 * above, self.channels).reshape(-1, 8, 2).swapaxes(1, 2)
+        self.c.quarters.nudge = -1 if (below < above)[: self.channels].any() else 0
+        self._set_quarters(blocks, multiplier=multiplier.astype(np.int32), rest=(total - 31).astype(np.int32))
+        twice, plain = np.ascontiguousarray(twice), plain.astype(np.uint8)
+        self.c.quarters.twice = <const int64_t *>_address(twice)
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain, twice]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
         self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
         self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
+
+    def _set_quarters(self, possible, multiplier=None, rest=None, scale32=None):
+        self._quarters = [possible.astype(np.uint8)]
+        self._quarters += [_in_quarters(x, self.channels) for x in (multiplier, rest, scale32) if x is not None]
+        self.c.quarters.possible = <const uint8_t *>_address(self._quarters[0])
+        if scale32 is not None:
+            self.c.quarters.scale32 = <const float *>_address(self._quarters[1])
+        else:
+            self.c.quarters.multiplier = <const int32_t *>_address(self._quarters[1])
+            self.c.quarters.rest = <const int32_t *>_address(self._quarters[2])
 
     @property
     def isa(self):
@@ -576,6 +593,18 @@ cdef class Requantizer:
             PyBuffer_Release(&y)
         finally:
             PyBuffer_Release(&x)
+
+
+_QUARTERS = np.arange(64).reshape(4, 4, 4).swapaxes(0, 1).ravel()
+
+
+def _in_quarters(x, channels):
+    """The first values of x, one a channel, in blocks of 64 in quarters; at most 32 in the last block come twice."""
+    blocks = np.zeros((-(-channels // 64), 64), x.dtype)
+    blocks.reshape(-1)[:channels] = x[:channels]
+    if 0 < channels % 64 <= 32:
+        blocks[-1, 32:] = blocks[-1, :32]
+    return np.ascontiguousarray(blocks[:, _QUARTERS])
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------
@@ -718,6 +747,13 @@ cdef class _Packed:
         padded = -(-channels // (16 if self.conv.ordered == NULL else block)) * (16 if self.conv.ordered == NULL else block)
         operands = np.zeros((groups, padded, depth * per_step), w.dtype)
         operands[:, :channels, : w.shape[1]] = w.reshape(groups, channels, -1)
+        bias = np.zeros((groups, padded), np.int32)
+        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
+        conv.quartered = groups == 1 and conv.ordered == NULL and block == 64 and conv.isa.natural_order != NULL
+        if conv.quartered:
+            whole = channels // 64 * 64
+            order = (np.arange(0, whole, 64)[:, None] + _QUARTERS).ravel()
+            operands[:, :whole], bias[:, :whole] = operands[:, order], bias[:, order]
         operands = operands if narrow else operands.view(np.int32)
         weights = _aligned(operands.size, operands.dtype)
         at = first = 0
@@ -730,8 +766,6 @@ cdef class _Packed:
                     weights[at : at + part.size].reshape(part.shape)[...] = part
                     at += part.size
             first += steps
-        bias = np.zeros((groups, padded), np.int32)
-        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
         segment_steps = np.array(segments, np.int32)
         conv.segments, conv.segment_steps = len(segments), <const int32_t *>_address(segment_steps)
         conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
@@ -909,6 +943,8 @@ cdef class PackedDepthwise(_Packed):
         packed, start = _aligned(weights.size, weights.dtype), np.zeros(channels + 64, np.int32)
         packed.reshape(weights.shape)[...] = weights
         start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        if conv.shared_stride and conv.isa.natural_order != NULL:
+            start = _in_quarters(start, channels)
         pad_pixel = np.full(channels + 64, x_zero_point, self._x_dtype)
         conv.x_type = _TYPES[self._x_dtype]
         conv.height, conv.width, conv.channels = x_shape
@@ -935,4 +971,7 @@ def _columns_of(w, lanes):
     channels, height, width = w.shape
     weights = np.zeros((-(-channels // lanes) * lanes, -(-height // 4) * 4, width), np.int8)
     weights[:channels, :height] = w
+    if 0 < channels % 64 <= 32 and lanes == 64:
+        end = len(weights)
+        weights[end - 32 :] = weights[end - 64 : end - 32]
     return weights.reshape(-1, lanes // 16, 4, 4, weights.shape[1] // 4, 4, width).transpose(0, 4, 6, 2, 1, 3, 5)

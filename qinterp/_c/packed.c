@@ -66,10 +66,24 @@ typedef struct {
 
 static void *element(void *out, int type, ptrdiff_t index) { return (uint8_t *)out + index * (ptrdiff_t)sizes[type]; }
 
-static void store_tile(const qi_conv *conv, const int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
+static int takes_quarters(const qi_isa *isa, const qi_requantizer *with, ptrdiff_t channel, int out_type)
+{
+    return with && isa->requantize_quarters && out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384
+           && with->quarters.possible[channel / 64];
+}
+
+static void store_tile(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
                        ptrdiff_t channel, ptrdiff_t channels, int segment, const qi_target *to)
 {
     ptrdiff_t i, at = first * conv->out_channels + channel;
+    if (conv->quartered && channels == 64) {
+        if (takes_quarters(conv->isa, to->with, channel, to->out_type)) {
+            conv->isa->requantize_quarters(tile, stride, (int)count, (int)channel, 64, to->with,
+                                           element(to->out, to->out_type, at), to->out_type, conv->out_channels, 0);
+            return;
+        }
+        conv->isa->natural_order(tile, stride, (int)count);
+    }
     if (to->with) {
         conv->isa->requantize(tile, stride, (int)count, (int)channel, (int)channels, to->with,
                               element(to->out, to->out_type, at), to->out_type, conv->out_channels);
@@ -206,11 +220,12 @@ static void find_taps(const qi_depthwise_conv *conv, const uint8_t *image, const
 
 /* One block of channels of `count` neighbouring pixels. */
 static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
-                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes)
+                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes, int paired)
 {
     const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
     if (conv->shared_stride)
-        conv->isa->depthwise_columns(taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
+        (paired ? conv->isa->depthwise_pairs : conv->isa->depthwise_columns)(
+                                     taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
                                      conv->shared_stride, (int)count, channel, conv->x_type, (int)channels,
                                      (const int8_t *)conv->weights + channel * row_groups * conv->kernel_width * 4,
                                      conv->bias + channel, tile, lanes);
@@ -256,9 +271,30 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
             }
             for (c = 0; c < channels; c += lanes) {
                 const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
-                for (i = 0; i < rows; i++)
-                    run_pixels(conv, taps + i * width * taps_count, (int)taps_count, width, c, here, limit,
-                               tile + i * width * lanes, lanes);
+                const int quarters = conv->shared_stride && takes_quarters(conv->isa, with, c, out_type);
+                const ptrdiff_t paired = quarters && here <= 32 ? width / 8 * 8 : 0;
+                for (i = 0; i < rows; i++) {
+                    int32_t *to = tile + i * width * lanes;
+                    const uint8_t **from = taps + i * width * taps_count;
+                    if (paired) run_pixels(conv, from, (int)taps_count, paired, c, here, limit, to, lanes, 1);
+                    run_pixels(conv, from + paired * taps_count, (int)taps_count, width - paired, c, here, limit,
+                               to + paired * lanes, lanes, 0);
+                    if (paired)
+                        conv->isa->requantize_quarters(to, lanes, (int)paired, (int)c, (int)here, with,
+                                                       element(out, out_type, (pixel + i * width) * channels + c), out_type,
+                                                       channels, 1);
+                    if (paired && paired < width)
+                        conv->isa->requantize_quarters(to + paired * lanes, lanes, (int)(width - paired), (int)c, (int)here, with,
+                                                       element(out, out_type, (pixel + i * width + paired) * channels + c),
+                                                       out_type, channels, 0);
+                }
+                if (paired) continue;
+                if (quarters) {
+                    conv->isa->requantize_quarters(tile, lanes, (int)count, (int)c, (int)here, with,
+                                                   element(out, out_type, pixel * channels + c), out_type, channels, 0);
+                    continue;
+                }
+                if (conv->shared_stride && conv->isa->natural_order) conv->isa->natural_order(tile, lanes, (int)count);
                 if (with)
                     conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
                                           element(out, out_type, pixel * channels + c), out_type, channels);

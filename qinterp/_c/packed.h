@@ -32,6 +32,17 @@ enum qi_requantization {
     QI_FLOAT64     /* float64 scale, ties away from zero */
 };
 
+/* The same constants in quarters. A block of 64 channels is then four vectors, the q-th of which holds channels
+   16L + 4q .. 16L + 4q + 3 in its L-th 128 bits: as interleaving four rows of bytes leaves them, and as packing to bytes
+   takes them. A last block of at most 32 channels has them twice, for two pixels side by side. */
+typedef struct {
+    const uint8_t *possible; /* one a block: plain, or by float32 */
+    const int32_t *multiplier, *rest; /* rest: shift - 31 */
+    const int64_t *twice;    /* 2 above; of each vector the even lanes, then the odd ones */
+    int32_t nudge;           /* added to the high half of a negative product: -1 if `below` is less than `above` */
+    const float *scale32;
+} qi_quarters;
+
 typedef struct {
     int kind;
     int32_t zero_point, low, high;
@@ -42,6 +53,7 @@ typedef struct {
     const uint8_t *plain; /* one for each 16 channels: left is 0, shift at least 32 and |x| < 2^30 in all of them */
     const float *scale32;
     const double *scale64;
+    qi_quarters quarters;
 } qi_requantizer;
 
 /* ---- kernels of an instruction set ---- */
@@ -66,6 +78,14 @@ typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int ker
 /* `channels` columns of the tile, the first of which is channel `first`, to out[r * out_stride + c]. */
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
+
+/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). `paired`: four rows of the tile
+   hold eight pixels, the fifth to eighth in the upper halves. */
+typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired);
+
+/* Rows of 64 accumulators in quarters, in place. */
+typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows);
 
 struct qi_conv;
 /* The rows of `count` output pixels from the `first` on, of one group's input channels; up to 64 bytes beyond the last row
@@ -94,6 +114,10 @@ typedef struct {
     qi_depthwise *depthwise;
     qi_depthwise_columns *depthwise_columns; /* NULL where there is none */
     qi_requantize *requantize;
+    /* blocks of 64 channels in quarters; NULL where there are none */
+    qi_natural_order *natural_order;
+    qi_requantize_quarters *requantize_quarters;
+    qi_depthwise_columns *depthwise_pairs; /* of at most 32 channels, `pixels` a multiple of 8 */
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
@@ -125,6 +149,7 @@ typedef struct qi_conv {
     const uint8_t *contiguous;              /* (out_width): the window's columns follow each other */
     int direct;                             /* the rows of the product are the pixels of the input */
     ptrdiff_t row_bytes;
+    int quartered;                          /* whole blocks of 64 channels are packed in quarters */
     int step_bytes;                         /* of a channel's weights: 4, for a narrow ordered convolution 2 */
     int segments;                           /* of the depth; more than one for 64-bit accumulators */
     const int32_t *segment_steps;           /* (segments) */
