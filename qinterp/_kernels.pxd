@@ -143,6 +143,14 @@ cdef extern from "_c/packed.h" nogil:
     ctypedef struct qi_limits:
         int32_t low, high, pair_low, pair_high
 
+    ctypedef struct qi_in_order:
+        int subtract
+        qi_limits limits
+        const int32_t *order
+        const int64_t *correction
+        const int64_t *last_bias
+        int bits, overflow, each_step
+
     ctypedef void qi_gemm
     ctypedef void qi_depthwise_columns
     ctypedef void qi_ordered_gemm
@@ -184,12 +192,8 @@ cdef extern from "_c/packed.h" nogil:
         const int32_t *bias
         const int64_t *wide_bias
         qi_ordered_gemm *ordered
-        int ordered_block, subtract
-        qi_limits limits
-        const int32_t *order
-        const int64_t *correction
-        const int64_t *last_bias
-        int bits, overflow, each_step
+        int ordered_block
+        qi_in_order in_order
 
     ctypedef struct qi_depthwise_conv:
         const qi_isa *isa
@@ -200,7 +204,8 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *padding
         const void *weights
         const int32_t *bias
-        int shared_stride
+        int shared_stride, ordered
+        qi_in_order in_order
 
     int qi_run_conv(
         const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,

@@ -59,6 +59,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 
 #include "gather.h"
 #include "run_stages.h"
+#include "depthwise_ordered.h"
 
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
 
@@ -681,6 +682,7 @@ const qi_isa qi_avx512vnni = {
     .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
     .depthwise_pairs = depthwise_pairs, .natural_order = natural_order, .requantize = requantize,
-    .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .run_stages = run_stages,
+    .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
+    .run_stages = run_stages,
 };
 #endif

@@ -103,6 +103,20 @@ typedef void qi_ordered_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count
                              const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride,
                              int *overflowed);
 
+/* What ordered accumulation needs beyond its operands. */
+typedef struct {
+    int subtract;                           /* taken from every value of a row, padding included */
+    qi_limits limits;
+    const int32_t *order;                   /* (taps): their positions, in order; NULL: as they are */
+    const int64_t *correction, *last_bias;  /* (out_channels): added when all products are in */
+    int bits, overflow, each_step;          /* of these additions */
+} qi_in_order;
+
+/* One pixel: tile[c] = start[c] and x at taps[order[t]] + offset by channel c, each step saturated; weights in order. */
+typedef void qi_depthwise_ordered(const uint8_t *const *taps, const qi_in_order *in_order, int count, ptrdiff_t offset,
+                                  int x_type, int channels, const int16_t *weights, ptrdiff_t weights_stride,
+                                  const int32_t *start, int32_t *tile, int *overflowed);
+
 typedef struct {
     const char *name;
     int block; /* channels of a gemm block: 16 * vectors at most */
@@ -122,6 +136,7 @@ typedef struct {
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
     qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
+    qi_depthwise_ordered *depthwise_ordered;
     qi_run_stages *run_stages;
 } qi_isa;
 
@@ -159,11 +174,7 @@ typedef struct qi_conv {
     /* ordered accumulation: `ordered` is not NULL */
     qi_ordered_gemm *ordered;
     int ordered_block;                      /* channels of a block */
-    int subtract;                           /* taken from every value of a row, padding included */
-    qi_limits limits;
-    const int32_t *order;                   /* (depth): position in the row of each tap, in order; NULL: as it is */
-    const int64_t *correction, *last_bias;  /* (out_channels): added when all products are in */
-    int bits, overflow, each_step;          /* of these additions */
+    qi_in_order in_order;
 } qi_conv;
 
 typedef struct {
@@ -177,6 +188,8 @@ typedef struct {
     const void *weights;
     const int32_t *bias;                    /* (padded channels) */
     int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
+    int ordered;                            /* weights: (taps in order, channels) int16 */
+    qi_in_order in_order;
 } qi_depthwise_conv;
 
 /* Exactly one of accumulators, wide (64 bits) and out is not NULL. Return -1 when there is no memory, else whether an
