@@ -54,6 +54,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 
 #include "gather.h"
 #include "run_stages.h"
+#include "elementwise_loops.h"
 
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
 
@@ -560,5 +561,6 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, COLUMN_LANES, 32, gather, gemm_bytes, gemm_words, depthwise, depthwise_columns, requantize, wide, pairs, narrow, run_stages};
+const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, COLUMN_LANES, 32, gather, gemm_bytes, gemm_words, depthwise, depthwise_columns, requantize, wide, pairs, narrow, run_stages,
+                             widen, combine, fold, quantize};
 #endif

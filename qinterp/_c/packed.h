@@ -83,6 +83,26 @@ typedef void qi_ordered_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count
                              const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride,
                              int *overflowed);
 
+/* ---- loops over elements; see elementwise.h ---- */
+
+/* to[i] = x[i] - zero_point */
+typedef void qi_widen(const void *x, int x_type, ptrdiff_t n, int32_t zero_point, int32_t *to);
+
+typedef void qi_combine(const int32_t *a, const int32_t *b, ptrdiff_t n, int how, int32_t *to);
+
+/* Of n channels at (r * row_stride + k * column_stride) elements: sums from `start` on in int32, or extrema in the type. */
+typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
+                     ptrdiff_t column_stride, ptrdiff_t n, int32_t start, void *result);
+
+/* y = clamp(round(x * scale + before) + after), or x / scale; every operation in float32. */
+typedef struct {
+    float scale, before, after, low, high;
+    int divide, to_even; /* else ties away from zero */
+} qi_quantization;
+
+/* Returns whether a number was too large for this, or none: `to` then has nothing to say. */
+typedef int qi_quantize(const qi_quantization *quantization, const float *x, ptrdiff_t n, int32_t *to);
+
 typedef struct {
     const char *name;
     int block; /* channels of a gemm block: 16 * vectors at most */
@@ -99,6 +119,10 @@ typedef struct {
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
     qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
     qi_run_stages *run_stages;
+    qi_widen *widen;
+    qi_combine *combine;
+    qi_fold *fold;
+    qi_quantize *quantize;
 } qi_isa;
 
 extern const qi_isa qi_portable;
