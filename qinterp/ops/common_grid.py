@@ -119,7 +119,7 @@ def from_grid(call: Call, *, bounded: bool = True) -> Callable[[Array], Array]:
     dtype = call.output.numpy_dtype
 
     def convert(x: Array) -> Array:
-        return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
+        return stages(np.asarray(x, order="C"), np.empty(x.shape, dtype))
 
     return convert
 
