@@ -18,7 +18,7 @@ from qinterp.interpreter import Inputs
 from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.scheme import Scheme
-from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.schemes_io import load_scheme, sound_scheme_names
 
 
 @dataclass
@@ -104,7 +104,7 @@ def identify(
         node does not reproduce it, that is all.
     """
     side = open_side(graph, tensors, "B", match)
-    known = [load_scheme(s) for s in (scheme_names() if schemes is None else schemes)]
+    known = [load_scheme(s) for s in (sound_scheme_names() if schemes is None else schemes)]
     runners = {scheme.name: NodeRunner(graph, scheme) for scheme in known}
     found = Identification(graph, tuple(runners))
     reader = side.runner or NodeRunner(graph, "tflite-reference")
@@ -161,7 +161,7 @@ def _unequal(a: Any, b: Any) -> int:
 def matching_schemes(graph: Graph, inputs: Inputs, tensors: Mapping[str, Array]) -> list[str]:
     """Known schemes under which a whole run from ``inputs`` gives exactly ``tensors``."""
     found = []
-    for name in scheme_names():
+    for name in sound_scheme_names():
         runner = NodeRunner(graph, name)
         try:
             values, _ = runner.run_nodes(graph.nodes, runner.codes(inputs))
