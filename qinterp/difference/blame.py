@@ -27,7 +27,7 @@ from qinterp.errors import QInterpError
 from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.numerics.records import to_table
-from qinterp.schemes_io import scheme_names
+from qinterp.schemes_io import sound_scheme_names
 
 _PLAUSIBLE = ("verified", "source", "literature", "definition")  # levels of evidence, best first
 _LARGEST_ROUNDING = 1  # LSB that two roundings of the same sum can differ by
@@ -157,7 +157,7 @@ class Blamer:
 
     def _schemes(self, case: _Case) -> list[str]:
         """Known schemes that make of the operands exactly what the other side has."""
-        names = sorted(scheme_names(), key=self._plausibility)
+        names = sorted(sound_scheme_names(), key=self._plausibility)
         return [name for name in names if self._reproduces(self._scheme(name), case)]
 
     def _plausibility(self, name: str) -> tuple[bool, int]:
