@@ -33,6 +33,7 @@ from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph, Node, Quantization, Tensor
 from qinterp.report.difference import run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.testing.random_models import random_model
 from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
@@ -440,6 +441,74 @@ def test_a_partial_dump_is_compared_from_the_nearest_captured_tensors() -> None:
     for entry in found.nodes:
         if entry.created is not None:
             assert entry.created.size == whole[entry.node.outputs[0]].size
+
+
+PARTIAL = {
+    "scheme": " rounding (B) against two integer roundings (A), as in ",
+    "everywhere": "a 16-bit saturating accumulator (B) against a 32-bit wrapping one (A)",
+    "one node": "accumulator (B) against a 32-bit wrapping one (A) in conv_2d_1",
+    "weights": "stored as OWHI (B) against OHWI (A) in conv_2d_1",
+}
+
+
+@pytest.mark.parametrize("bug", PARTIAL)
+def test_a_segment_is_blamed_by_field_too(bug: str) -> None:
+    """Only what leaves conv_2d_0 to conv_2d_2 was captured, so that they are one unit."""
+    graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
+    node = graph.node("conv_2d_1")
+    reference = load_scheme(REFERENCE)
+    narrow = reference.with_({"accumulator.bits": 16, "accumulator.overflow": "saturate"})
+    if bug == "weights":
+        weights = graph.tensors[node.inputs[1]]
+        turned = np.ascontiguousarray(np.swapaxes(weights.data, 1, 2))
+        values = captured(graph, inputs, REFERENCE) | NodeRunner(graph, REFERENCE).codes(inputs)
+        wrong: Any = with_tensor(graph, node, replace(weights, data=turned), values)
+        dump = planted(graph, inputs, node, wrong)
+    elif bug == "one node":
+        dump = planted(graph, inputs, node, narrow)
+    else:
+        floats = reference.with_(FLOAT_REQUANTIZATION)
+        dump = captured(graph, inputs, narrow if bug == "everywhere" else floats)
+    kept = graph.node("conv_2d_2").outputs[0]
+    found = diff(graph, inputs, REFERENCE, {kept: dump[kept]})
+    blame = blame_of_first(found)
+    head = "conv_2d_0 to conv_2d_2 (3 nodes, nothing captured between): "
+    assert str(blame).startswith(head)
+    assert PARTIAL[bug] in str(blame)
+    if blame.groups:
+        # what it says, said of A, gives what B has
+        repaired = reference.with_(dict(blame.changes[0]))
+        only = {"conv_2d_1": repaired} if bug == "one node" else dict.fromkeys(found.first.unit)
+        mixed = reference
+        for name in only:
+            mixed = mixed.with_node(name, repaired)
+        assert np.array_equal(captured(graph, inputs, mixed)[kept], dump[kept])
+
+
+def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
+    graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
+    whole = captured(graph, inputs, "glow-cpu")
+    kept = [graph.nodes[i].outputs[0] for i in (2, 5)]
+    found = diff(graph, inputs, REFERENCE, {name: whole[name] for name in kept})
+    blame = found["conv_2d_5"].blame
+    assert blame is not None
+    assert "add_4" in found["conv_2d_5"].unit
+    assert ": in conv_2d ties toward positive (B)" in str(blame)
+    assert "; in add " in str(blame)
+    assert str(blame).count("as in glow-cpu") == 1
+    assert {path.partition(".")[0] for path in blame.changes[0]} == {"conv_2d", "add"}
+
+
+def test_a_node_with_state_is_blamed_from_its_first_state() -> None:
+    case = random_model("SVDF", "int8", np.random.default_rng(2))
+    graph = qinterp.load(case.model)
+    other = load_scheme(REFERENCE).with_({"svdf.recipe": {"name": "dequantized"}})
+    given = captured(graph, case.inputs, other)
+    assert not np.array_equal(*(captured(graph, case.inputs, s)["y"] for s in (REFERENCE, other)))
+    for b in (other, given):
+        found = diff(graph, case.inputs, REFERENCE, b)
+        assert found.first is not None
+        assert "dequantized" in str(found.first.blame)
 
 
 def test_a_missing_operator_is_not_available_and_stops_nothing() -> None:

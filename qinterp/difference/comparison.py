@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.difference.blame import Blame, Blamer, Evidence
+from qinterp.difference.blame import Blame, Blamer
 from qinterp.difference.dumps import Match
 from qinterp.difference.nodes import NodeRunner, operands
+from qinterp.difference.segments import Evidence
 from qinterp.difference.sides import Given, Side, open_side
 from qinterp.difference.statistics import (
     Differences,

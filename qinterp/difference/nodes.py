@@ -155,7 +155,7 @@ class NodeRunner:
                 reason = reason or f"{node.name} lacks {absent[0]!r}"
                 continue
             try:
-                values |= self.run(node, values).outputs
+                values = {**self.run(node, values).outputs, **values}
             except QInterpError as error:
                 reason = reason or str(error)
         return values, reason
@@ -177,8 +177,18 @@ class NodeRunner:
 
 
 def operand_values(graph: Graph, node: Node, values: Values) -> list[Array | None]:
-    """The arrays of a node's operands in order: from ``values``, else the file's own."""
-    return [values.get(n, graph.tensors[n].data) if n else None for n in node.inputs]
+    """The arrays of a node's operands in order: from ``values``, else the file's own.
+
+    A variable holds what it does when a run starts.
+    """
+
+    def operand(name: str) -> Array | None:
+        if name in values:
+            return values[name]
+        tensor = graph.tensors[name]
+        return tensor.initial() if tensor.variable else tensor.data
+
+    return [operand(name) if name else None for name in node.inputs]
 
 
 def _possible(policy: Policy) -> bool:
