@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from qinterp.difference.causes import Causes, Truth, classify
+from qinterp.difference.causes import Causes, Judge
 from qinterp.difference.nodes import NodeRunner, Prepared
 from qinterp.difference.segments import Evidence, Segment
 from qinterp.difference.sides import RUNTIME, Side
@@ -118,8 +118,8 @@ class Blamer:
         self._known: dict[str, NodeRunner] = {}
 
     @cached_property
-    def _truth(self) -> Truth:
-        return Truth(self._graph)
+    def _truth(self) -> NodeRunner:
+        return NodeRunner(self._graph, "exact")
 
     def blame(
         self,
@@ -211,11 +211,15 @@ class Blamer:
             for letter, runner in zip(letters, (self._runner, other), strict=True)
             if runner is not None
         }
+        judges: dict[object, Judge] = {}
         for evidence in case.evidence:
             if name not in evidence.theirs:
                 continue
+            shapes = tuple(value.shape for value in evidence.operands.values())
+            if shapes not in judges:
+                judges[shapes] = Judge(self._truth, case.node, evidence.operands, runners)
             codes = dict(zip(letters, (evidence.ours[name], evidence.theirs[name]), strict=True))
-            classify(self._truth, case.node, evidence.operands, codes, runners, case.causes)
+            judges[shapes].count(evidence.operands, codes, case.causes)
 
     # ---- saying it ------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from qinterp.interpreter import Inputs, Interpreter, Result
 from qinterp.ir import Call, Graph, Node, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import check_exact, needs_multiplier
-from qinterp.ops import NO_NOTES, OPERATORS
+from qinterp.ops import OPERATORS
 from qinterp.ops._operator import Run
 from qinterp.scheme import Policy, Scheme
 from qinterp.schemes_io import load_scheme
@@ -203,14 +203,3 @@ def _possible(policy: Policy) -> bool:
         if shifts & {"pre", "post"} and policy.multiplier.form != "pre_post_shift":
             return False
     return True
-
-
-def try_run(prepared: Prepared, operands: Sequence[Array | None]) -> Sequence[Array] | None:
-    """The outputs of a node, None if its policy makes no sense or it fails on these operands."""
-    run = prepared.runnable()
-    if run is None:
-        return None
-    try:
-        return run(operands, NO_NOTES)
-    except (QInterpError, ValueError, ArithmeticError):
-        return None
