@@ -6,6 +6,10 @@ import csv
 import io
 import itertools
 import json
+import os
+import signal
+import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -576,6 +580,59 @@ def test_an_interrupted_comparison_tells_what_it_knows() -> None:
     assert found.interrupted
     assert found.samples == 6
     assert found.first is not None
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_signal_ends_the_threads_and_tells_what_is_known(workers: int) -> None:
+    graph = model("digits_cnn")
+    before = threading.active_count()
+
+    def stream() -> Iterator[dict[str, Any]]:
+        yield from images("digits_cnn", 20)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from itertools.repeat(images("digits_cnn", 1)[0])
+
+    found = diff(graph, stream(), REFERENCE, "exact", workers=workers)
+    assert found.interrupted
+    assert 20 - 2 * workers <= found.samples <= 20
+    assert found.first is not None
+    assert found.first.blame is not None
+    assert threading.active_count() == before
+    for entry in found.nodes:
+        size = found.samples * np.prod(graph.tensors[entry.node.outputs[0]].shape)
+        assert entry.end_to_end.size == entry.created.size == size
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    """A tensor of a megabyte on either side, so that thirty samples would hold a hundred."""
+    shape, writer = (1, 1 << 20, 1), ModelWriter()
+    x = writer.input("x", shape, "int8", scale=0.5)
+    y = writer.tensor("y", shape, "int8", scale=0.37)
+    writer.operator("RELU", [x], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    rng = np.random.default_rng(0)
+
+    def stream(count: int) -> Iterator[dict[str, Any]]:
+        for _ in range(count):
+            yield {"x": rng.integers(-128, 128, shape, np.int8)}
+
+    peaks = []
+    for count in (6, 30):
+        tracemalloc.start()
+        assert diff(graph, stream(count), REFERENCE, REFERENCE, workers=2).samples == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + (8 << 20)
+
+
+def test_what_is_kept_for_blame_is_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr("qinterp.difference.comparison._EVIDENCE_BYTES", 20_000)
+    graph = model("digits_resnet")
+    found = diff(graph, images("digits_resnet", 12), REFERENCE, "exact")
+    held = {n.node.name: n._evidence for n in found.nodes if n._evidence}
+    assert sum(e.nbytes for kept in held.values() for e in kept) < 20_000 + 20_000 * len(held)
+    # the first sample that differs is always kept, so that there is a blame
+    assert all(n.blame is not None for n in found.nodes if n.created.count)
 
 
 def test_sides_that_are_none_are_refused() -> None:
