@@ -282,6 +282,11 @@ def diff(
         raise InputError(
             f"diff takes two sides (-s A -s B, or -s A --against DUMP), got {len(sides)}"
         )
+    dump = next((side for side in sides if isinstance(side, Path)), None)
+    if matching and dump is None:
+        raise InputError("--match is for the names of a dump: give --against")
+    if tolerance is not None and fail_lsb is not None:
+        raise InputError("--tolerance and --fail-lsb exclude each other")
     match = tuple(matching) or "auto"
     chosen = choose_for_diff(
         graph,
@@ -291,7 +296,7 @@ def diff(
         seed=seed,
         labels=labels,
         original=original,
-        dump=next((side for side in sides if isinstance(side, Path)), None),
+        dump=dump,
         match=match,
     )
     status = run_diff(
@@ -384,7 +389,7 @@ def _side(
 
     if name.startswith("runtime:"):
         return name
-    if name not in scheme_names() and is_dump(Path(name)):
+    if name and name not in scheme_names() and is_dump(Path(name)):
         return Path(name)
     return _one_scheme([name], changes, nodes, graph)
 

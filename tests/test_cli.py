@@ -28,6 +28,7 @@ FLOOR = (
     'name = "floor"\nextends = "tflite-reference"\nsource = "s"\nevidence.level = "source"\n'
     + ('[[rule]]\nset = { "requantize.shift_right.rounding" = "toward_negative" }\n')
 )
+SAME = ["-s", "exact", "-s", "exact"]
 VERBS = {
     "run": ["run", MODEL],
     "plan": ["run", MODEL, "--plan"],
@@ -304,6 +305,12 @@ def test_verify_exits_with_1_where_a_scheme_is_not_its_runtime(
         (["explain", MODEL, "#0[0,0,0,0]"], "is not computed: there is nothing to explain"),
         (["explain", MODEL, "conv_2d_0[0,0,0,0]", *["-s", "exact"] * 3], "scheme or two, got 3"),
         (["diff", MODEL, "-s", "exact"], "two sides"),
+        (["diff", MODEL, "-s", "exact", "-s", ""], "no scheme ''"),
+        (["diff", MODEL, *SAME, "--match", "order"], "--match is for the names of a dump"),
+        (["diff", MODEL, *SAME, "--tolerance", "nnapi", "--fail-lsb", "1"], "exclude each other"),
+        (["diff", MODEL, *SAME, "--tolerance", "nobody"], "no tolerances 'nobody'; known: nnapi"),
+        (["diff", MODEL, *SAME, "--samples", "1", "--random", "1"], "exclude each other"),
+        (["diff", MODEL, *SAME, "--samples", "1", "--csv", "/nowhere/x"], "/nowhere/x: No such"),
         (["schemes", "nope"], "no scheme 'nope'"),
         (["nope"], "No such command 'nope'."),
         (["run", MODEL, "--nope"], "No such option"),

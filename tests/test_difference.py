@@ -24,6 +24,7 @@ from judging import session
 import qinterp
 from qinterp.difference import (
     Diff,
+    Differences,
     NodeRunner,
     Tolerances,
     at_most,
@@ -165,6 +166,15 @@ def test_steps_of_floats_add_up(dtype: str, values: list[float], steps: list[int
     if steps is not None:
         assert delta.tolist() == steps
     assert np.array_equal(signed_difference(b, middle) + signed_difference(middle, a), delta)
+
+
+def test_differences_that_no_64_bits_hold() -> None:
+    tensor = Tensor("y", (4,), "int64")
+    b = np.array([-(2**63), 5, 0, 1], np.int64)
+    a = np.array([0, 5, 2**62, 0], np.int64)
+    found = Differences.of(signed_difference(b, a), tensor, 0)
+    assert (found.count, found.max_lsb, found.where) == (3, 2**63, (0,))
+    assert found.histogram == {-(2**63): 1, -(2**62): 1, 1: 1}
 
 
 def test_a_float_model_is_compared_in_ulps() -> None:
@@ -489,6 +499,21 @@ def test_a_segment_is_blamed_by_field_too(bug: str) -> None:
         assert np.array_equal(captured(graph, inputs, mixed)[kept], dump[kept])
 
 
+def test_samples_of_several_batches_are_blamed_from_those_of_the_first() -> None:
+    graph, own = model("digits_mobilenet"), samples("digits_mobilenet.tflite")
+    assert own is not None
+    streams = [
+        [{own.input_name: own.inputs[i:j]} for i, j in cuts]
+        for cuts in (((0, 1), (1, 4), (4, 5)), ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5)))
+    ]
+    mixed, single = (diff(graph, x, REFERENCE, "glow-cpu", labels=own.labels[:5]) for x in streams)
+    for one, other in zip(mixed.nodes, single.nodes, strict=True):
+        assert one.created.count == other.created.count
+        assert (one.blame and one.blame.groups) == (other.blame and other.blame.groups)
+    assert mixed.outputs["probabilities"].rows == 5
+    assert mixed.outputs["probabilities"].accuracy == single.outputs["probabilities"].accuracy
+
+
 def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
     graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
     whole = captured(graph, inputs, "glow-cpu")
@@ -671,6 +696,9 @@ def test_what_could_not_be_compared_is_not_the_same() -> None:
     assert "the same at 0 of 8 nodes" in str(found)
     with pytest.raises(qinterp.InputError, match="nothing could be compared: no node's output"):
         run_diff(graph, inputs, REFERENCE, dict(codes))
+    graph = model("digits_resnet")
+    empty = {name: value[:0] for name, value in inputs.items()}
+    assert diff(graph, empty, REFERENCE, "exact").compared == 0
 
 
 # ---- the effect on the outputs ----------------------------------------------------------------

@@ -129,7 +129,8 @@ class Blamer:
         evidence: Sequence[Evidence],
     ) -> Blame:
         """The blame for what ``node`` creates, from some samples in which it does."""
-        case = _Case(node, unit, evidence)
+        first = evidence[0]  # nodes are prepared for shapes: samples of another batch are left out
+        case = _Case(node, unit, [e for e in evidence if e.shapes == first.shapes])
         runner = self._other
         if runner is None:
             case.schemes = tuple(self._schemes(case))
@@ -211,15 +212,12 @@ class Blamer:
             for letter, runner in zip(letters, (self._runner, other), strict=True)
             if runner is not None
         }
-        judges: dict[object, Judge] = {}
+        judge = Judge(self._truth, case.node, case.evidence[0].operands, runners)
         for evidence in case.evidence:
             if name not in evidence.theirs:
                 continue
-            shapes = tuple(value.shape for value in evidence.operands.values())
-            if shapes not in judges:
-                judges[shapes] = Judge(self._truth, case.node, evidence.operands, runners)
             codes = dict(zip(letters, (evidence.ours[name], evidence.theirs[name]), strict=True))
-            judges[shapes].count(evidence.operands, codes, case.causes)
+            judge.count(evidence.operands, codes, case.causes)
 
     # ---- saying it ------------------------------------------------------------------------
 

@@ -136,7 +136,8 @@ class Diff:
     @property
     def compared(self) -> int:
         """How many nodes could be compared; where it is none, nothing is known."""
-        return sum((n.end_to_end or n.created) is not None for n in self.nodes)
+        known = (n.end_to_end or n.created for n in self.nodes)
+        return sum(found is not None and found.size > 0 for found in known)
 
     @property
     def same(self) -> bool:

@@ -270,6 +270,7 @@ def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> D
 
 
 def _ways(match: Match) -> tuple[str, dict[str, str]]:
+    """The way to match, and the pairs that are given; InputError for an unknown word."""
     if isinstance(match, Mapping):
         return "auto", dict(match)
     way, pairs = "auto", {}

@@ -38,6 +38,11 @@ class Evidence:
     theirs: Mapping[str, Array]
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Those of the operands; with another batch they are others."""
+        return [value.shape for value in self.operands.values()]
+
+    @property
     def nbytes(self) -> int:
         """Memory that it holds on to."""
         held = (*self.operands.values(), *self.ours.values(), *self.theirs.values())
@@ -51,7 +56,7 @@ class Segment:
     ----------
     runner : of the executed side.
     names : of the nodes, in order.
-    evidence : samples in which they differ, at least one.
+    evidence : samples in which they differ, at least one, with operands of the same shapes.
 
     Attributes
     ----------

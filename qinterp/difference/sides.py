@@ -148,7 +148,7 @@ def open_side(graph: Graph, given: Given, letter: str, match: Any = "auto") -> S
         if text.startswith(RUNTIME):
             return RuntimeSide(graph, text[len(RUNTIME) :])
         named = isinstance(given, str) and text in scheme_names()  # a path is never a name
-        if not named and is_dump(Path(text)):
+        if text and not named and is_dump(Path(text)):
             return DumpSide([read_dump(Path(text), graph, match)], Path(text).name or text)
         return SchemeSide(NodeRunner(graph, load_scheme(text)))
     if isinstance(given, (Result, Mapping)):
