@@ -83,10 +83,17 @@ cdef extern from "_c/integers.h" nogil:
     int64_t qi_add_fit(int64_t a, int64_t b, int bits, int overflow, int *overflowed)
     int64_t qi_wrapping_add(int64_t a, int64_t b)
     int64_t qi_wrapping_multiply(int64_t a, int64_t b)
-    int64_t qi_round_shift(int64_t x, int64_t amount, int rounding)
-    int64_t qi_shift_left_fit(int64_t x, int64_t amount, int bits, int overflow, int *overflowed)
+    void qi_round_shifts(const int64_t *x, const int64_t *amount, ptrdiff_t n, int rounding, int64_t *out)
+    void qi_fits(const int64_t *x, ptrdiff_t n, int bits, int overflow, int64_t *out)
 
-cdef extern from "_c/floats.h" nogil:
+cdef extern from "_c/ordered.h" nogil:
+    ctypedef struct qi_policy:
+        int bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow
+
+    int64_t qi_sum_in_order(
+        const int32_t *x, const int32_t *w, ptrdiff_t taps, int64_t w_zero_point, int64_t start, const qi_policy *policy,
+        int *overflowed,
+    )
     void qi_add_products(float *total, const float *w, float x, ptrdiff_t n)
 
 cdef extern from "_c/stages.h" nogil:
@@ -112,7 +119,16 @@ cdef extern from "_c/packed.h" nogil:
     int QI_MULTIPLIER, QI_FLOAT32, QI_FLOAT64
     int QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS
 
+    ctypedef struct qi_quarters:
+        const uint8_t *possible
+        const int32_t *multiplier
+        const int32_t *rest
+        const int64_t *twice
+        int32_t nudge
+        const float *scale32
+
     ctypedef struct qi_requantizer:
+        qi_quarters quarters
         int kind
         int32_t zero_point, low, high
         const int32_t *left
@@ -127,6 +143,14 @@ cdef extern from "_c/packed.h" nogil:
     ctypedef struct qi_limits:
         int32_t low, high, pair_low, pair_high
 
+    ctypedef struct qi_in_order:
+        int subtract
+        qi_limits limits
+        const int32_t *order
+        const int64_t *correction
+        const int64_t *last_bias
+        int bits, overflow, each_step
+
     ctypedef void qi_gemm
     ctypedef void qi_depthwise_columns
     ctypedef void qi_ordered_gemm
@@ -135,6 +159,8 @@ cdef extern from "_c/packed.h" nogil:
         int out_type, ptrdiff_t out_stride,
     )
 
+    ctypedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows)
+
     ctypedef struct qi_isa:
         const char *name
         int block, lanes, column_lanes, narrow_lanes
@@ -142,6 +168,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_gemm *words
         qi_depthwise_columns *depthwise_columns
         qi_requantize_tile *requantize
+        qi_natural_order *natural_order
         qi_ordered_gemm *wide
         qi_ordered_gemm *pairs
         qi_ordered_gemm *narrow
@@ -159,18 +186,14 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *contiguous
         int direct
         ptrdiff_t row_bytes
-        int step_bytes, segments
+        int quartered, step_bytes, segments
         const int32_t *segment_steps
         const uint8_t *weights
         const int32_t *bias
         const int64_t *wide_bias
         qi_ordered_gemm *ordered
-        int ordered_block, subtract
-        qi_limits limits
-        const int32_t *order
-        const int64_t *correction
-        const int64_t *last_bias
-        int bits, overflow, each_step
+        int ordered_block
+        qi_in_order in_order
 
     ctypedef struct qi_depthwise_conv:
         const qi_isa *isa
@@ -181,7 +204,8 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *padding
         const void *weights
         const int32_t *bias
-        int shared_stride
+        int shared_stride, ordered
+        qi_in_order in_order
 
     int qi_run_conv(
         const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,
@@ -191,8 +215,3 @@ cdef extern from "_c/packed.h" nogil:
         const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, const qi_requantizer *with_,
         void *out, int out_type,
     )
-
-# The order and the widths in which one output is accumulated; see conv_2d in _kernels.pyi.
-cdef struct Policy:
-    int bits, overflow, check, operands, padding, bias, group_size, group_bits, group_overflow
-

@@ -57,8 +57,8 @@ def _check_shapes(x, w, bias, groups):
 # ---- integer accumulation ----------------------------------------------------------------------------------------------
 
 
-cdef Policy _policy(accumulator) except *:
-    cdef Policy p
+cdef qi_policy _policy(accumulator) except *:
+    cdef qi_policy p
     p.bits, p.overflow, p.check, p.operands, p.padding, p.bias, p.group_size, p.group_bits, p.group_overflow = accumulator
     if not (
         2 <= p.bits <= 64 and WRAP <= p.overflow <= ERROR and AT_END <= p.check <= EACH_STEP
@@ -70,41 +70,10 @@ cdef Policy _policy(accumulator) except *:
     return p
 
 
-cdef int64_t _sum_in_order(
-    const int32_t[::1] x, const int32_t[:, ::1] w, Py_ssize_t oc, int64_t w_zero_point, int64_t start, const Policy *p,
-    int *overflowed,
-) except? -1 nogil:
-    """Add the products x[t] * (w[oc, t] - w_zero_point) to ``start``, group by group, fitting where the policy says so."""
-    cdef Py_ssize_t t, taps = x.shape[0], left = p.group_size
-    cdef bint each_step = p.check == EACH_STEP, step_in_group = p.check == EACH_STEP and p.group_size > 2
-    cdef int64_t total = start, group = 0, product
-    if p.group_size == 0 and not each_step:
-        for t in range(taps):
-            total = qi_wrapping_add(total, x[t] * (w[oc, t] - w_zero_point))
-        return total
-    if p.group_size == 0:
-        for t in range(taps):
-            total = qi_add_fit(total, x[t] * (w[oc, t] - w_zero_point), p.bits, p.overflow, overflowed)
-        return total
-    for t in range(taps):
-        product = x[t] * (w[oc, t] - w_zero_point)
-        if step_in_group:
-            group = qi_add_fit(group, product, p.group_bits, p.group_overflow, overflowed)
-        else:
-            group = qi_wrapping_add(group, product)
-        left -= 1
-        if left == 0 or t == taps - 1:
-            group = qi_fit(group, p.group_bits, p.group_overflow, overflowed)
-            total = qi_add_fit(total, group, p.bits, p.overflow, overflowed) if each_step else qi_wrapping_add(total, group)
-            group = 0
-            left = p.group_size
-    return total
-
-
 cdef int _accumulate(
     const int32_t[:, :, ::1] x, const int32_t[:, ::1] w, const int64_t[::1] bias, int x_zero_point,
     const int64_t[::1] w_zero_point, const int32_t[:, ::1] rows, const int32_t[:, ::1] columns, Py_ssize_t width,
-    const int32_t[:, ::1] taps, Py_ssize_t groups, const Policy *p,
+    const int32_t[:, ::1] taps, Py_ssize_t groups, const qi_policy *p,
     int64_t[::1] pixels, int32_t[::1] values, uint8_t[::1] given, int64_t[:, :, :, ::1] out,
 ) except -1 nogil:
     """Return whether a value left its range. ``pixels``, ``values`` and ``given`` are scratch of one element a tap."""
@@ -135,7 +104,10 @@ cdef int _accumulate(
                         if p.bias == FIRST and not each_step:
                             total = bias[oc]
                         operand_zero_point = 0 if raw or QINTERP_PLANTED_BUG == 3 else w_zero_point[oc]
-                        total = _sum_in_order(values[:count], w, oc, operand_zero_point, total, p, &overflowed)
+                        total = qi_sum_in_order(
+                            &values[0] if count else NULL, &w[oc, 0] if count else NULL, count, operand_zero_point, total, p,
+                            &overflowed,
+                        )
                         if raw:
                             sum_x = sum_w = products = 0
                             for t in range(count):
@@ -168,7 +140,7 @@ def _widened(array, name):
 
 def _accumulators(x, w, bias, x_zero_point, w_zero_point, rows, columns, taps, groups, accumulator):
     """x (N, H, W, C), w (OC, KH, KW, C / groups) in any layout; rows and columns are the tables of _positions."""
-    cdef Policy policy = _policy(accumulator)
+    cdef qi_policy policy = _policy(accumulator)
     cdef int overflowed, x_zero = x_zero_point
     cdef Py_ssize_t width = x.shape[2], group_count = groups
     _check_shapes(x, w, bias, groups)
@@ -428,8 +400,7 @@ def run_stages(
 
 
 def round_shift(x, amount, rounding):
-    cdef Py_ssize_t i
-    cdef int ignored = 0, mode = rounding
+    cdef int mode = rounding
     x = np.asarray(x, dtype=np.int64)
     out = np.empty(x.shape, np.int64)
     if not TIES_TO_EVEN <= mode <= AWAY_FROM_ZERO:
@@ -437,27 +408,23 @@ def round_shift(x, amount, rounding):
     amount = np.broadcast_to(np.clip(np.asarray(amount, dtype=np.int64), -_FARTHEST, _FARTHEST), x.shape)
     cdef const int64_t[::1] values = np.ascontiguousarray(x).reshape(-1), amounts = np.ascontiguousarray(amount).reshape(-1)
     cdef int64_t[::1] results = out.reshape(-1)
-    with nogil:
-        for i in range(values.shape[0]):
-            if amounts[i] < 0:
-                results[i] = qi_shift_left_fit(values[i], -amounts[i], 64, SATURATE, &ignored)
-            else:
-                results[i] = qi_round_shift(values[i], amounts[i], mode)
+    if out.size:
+        with nogil:
+            qi_round_shifts(&values[0], &amounts[0], values.shape[0], mode, &results[0])
     return out
 
 
 def fit(x, bits, overflow):
-    cdef Py_ssize_t i
-    cdef int ignored = 0, width = bits, mode = overflow
+    cdef int width = bits, mode = overflow
     if not _is_fit(width, mode):
         raise ValueError(f"not a width and overflow: {bits}, {overflow}")
     x = np.asarray(x, dtype=np.int64)
     out = np.empty(x.shape, np.int64)
     cdef const int64_t[::1] values = np.ascontiguousarray(x).reshape(-1)
     cdef int64_t[::1] results = out.reshape(-1)
-    with nogil:
-        for i in range(values.shape[0]):
-            results[i] = qi_fit(values[i], width, mode, &ignored)
+    if out.size:
+        with nogil:
+            qi_fits(&values[0], values.shape[0], width, mode, &results[0])
     return out
 
 
@@ -510,7 +477,7 @@ cdef size_t _address(array) except? 0:
 cdef class Requantizer:
     cdef qi_requantizer c
     cdef const qi_isa *_isa
-    cdef object _arrays
+    cdef object _arrays, _quarters
     cdef readonly Py_ssize_t channels
 
     def __init__(
@@ -531,6 +498,7 @@ cdef class Requantizer:
             self._arrays = [self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)]
             if not np.isfinite(self._arrays[0]).all():
                 raise ValueError("scales must be finite")
+            self._set_quarters(np.full(-(-channels // 64), kind == FLOAT32), scale32=self._arrays[0])
             self.c.scale32 = <const float *>_address(self._arrays[0])
             self.c.scale64 = <const double *>_address(self._arrays[0])
         else:
@@ -564,12 +532,31 @@ cdef class Requantizer:
                 below = above - np.where(right > 0, 2 * half, 0)
         self.c.kind = QI_MULTIPLIER
         padded = -(-self.channels // 16) * 16
-        plain = ((left == 0) & (total >= 32))[:padded] | (np.arange(padded) >= self.channels)
-        plain = plain.reshape(-1, 16).all(axis=1).astype(np.uint8)
-        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
+        plain = ((left == 0) & (total >= 32))[:padded]
+        low, high = accumulator_range if accumulator_range is not None else (-1 << 31, 1 << 31)
+        plain[: self.channels] &= (np.asarray(low) > -1 << 30) & (np.asarray(high) < 1 << 30)
+        plain |= np.arange(padded) >= self.channels
+        plain = plain.reshape(-1, 16).all(axis=1)
+        blocks = np.append(plain, np.ones(-len(plain) % 4, np.bool_)).reshape(-1, 4).all(axis=1)
+        twice = _in_quarters(2 * above, self.channels).reshape(-1, 8, 2).swapaxes(1, 2)
+        self.c.quarters.nudge = -1 if (below < above)[: self.channels].any() else 0
+        self._set_quarters(blocks, multiplier=multiplier.astype(np.int32), rest=(total - 31).astype(np.int32))
+        twice, plain = np.ascontiguousarray(twice), plain.astype(np.uint8)
+        self.c.quarters.twice = <const int64_t *>_address(twice)
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain, twice]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
         self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
         self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
+
+    def _set_quarters(self, possible, multiplier=None, rest=None, scale32=None):
+        self._quarters = [possible.astype(np.uint8)]
+        self._quarters += [_in_quarters(x, self.channels) for x in (multiplier, rest, scale32) if x is not None]
+        self.c.quarters.possible = <const uint8_t *>_address(self._quarters[0])
+        if scale32 is not None:
+            self.c.quarters.scale32 = <const float *>_address(self._quarters[1])
+        else:
+            self.c.quarters.multiplier = <const int32_t *>_address(self._quarters[1])
+            self.c.quarters.rest = <const int32_t *>_address(self._quarters[2])
 
     @property
     def isa(self):
@@ -606,6 +593,18 @@ cdef class Requantizer:
             PyBuffer_Release(&y)
         finally:
             PyBuffer_Release(&x)
+
+
+_QUARTERS = np.arange(64).reshape(4, 4, 4).swapaxes(0, 1).ravel()
+
+
+def _in_quarters(x, channels):
+    """The first values of x, one a channel, in blocks of 64 in quarters; at most 32 in the last block come twice."""
+    blocks = np.zeros((-(-channels // 64), 64), x.dtype)
+    blocks.reshape(-1)[:channels] = x[:channels]
+    if 0 < channels % 64 <= 32:
+        blocks[-1, 32:] = blocks[-1, :32]
+    return np.ascontiguousarray(blocks[:, _QUARTERS])
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------
@@ -674,10 +673,11 @@ cdef class _Packed:
 
     def _set_range(self, w, bias, x_zero_point, x_range):
         """w (OC, K) is less its zero points. A padding tap adds nothing, which no range excludes."""
-        ends = np.array([x - x_zero_point for x in x_range])
-        products = w[:, :, None] * ends
-        self.low = bias + products.min(axis=2, initial=0).sum(axis=1)
-        self.high = bias + products.max(axis=2, initial=0).sum(axis=1)
+        least, greatest = min(x_range[0] - x_zero_point, 0), max(x_range[1] - x_zero_point, 0)
+        positive = np.maximum(w, 0).sum(axis=1, dtype=np.int64)
+        negative = w.sum(axis=1, dtype=np.int64) - positive
+        self.low = bias + least * positive + greatest * negative
+        self.high = bias + greatest * positive + least * negative
 
     def _pack(
         self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, rows, columns, groups, x_range, wide, ordered, taps, isa,
@@ -722,10 +722,10 @@ cdef class _Packed:
         steps = -(-w.shape[1] // per_step)
         segments = [steps]
         self._is_wide = wide
-        sums = w.sum(axis=1)
+        sums = w.sum(axis=1, dtype=np.int64)
         if wide:  # parts of the depth whose sums fit 32 bits
             largest = 1 << (15 if conv.x_type == I16 else 8)
-            segment = ((1 << 31) - 1) // (2 * largest * max(int(np.abs(w).max(initial=0)), 1))
+            segment = ((1 << 31) - 1) // (2 * largest * max(_largest(w), 1))
             if segment == 0:
                 raise ValueError("one product of these operands does not fit 32 bits")
             segments = [min(segment, steps - start) for start in range(0, steps, segment)] or [0]
@@ -747,6 +747,13 @@ cdef class _Packed:
         padded = -(-channels // (16 if self.conv.ordered == NULL else block)) * (16 if self.conv.ordered == NULL else block)
         operands = np.zeros((groups, padded, depth * per_step), w.dtype)
         operands[:, :channels, : w.shape[1]] = w.reshape(groups, channels, -1)
+        bias = np.zeros((groups, padded), np.int32)
+        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
+        conv.quartered = groups == 1 and conv.ordered == NULL and block == 64 and conv.isa.natural_order != NULL
+        if conv.quartered:
+            whole = channels // 64 * 64
+            order = (np.arange(0, whole, 64)[:, None] + _QUARTERS).ravel()
+            operands[:, :whole], bias[:, :whole] = operands[:, order], bias[:, order]
         operands = operands if narrow else operands.view(np.int32)
         weights = _aligned(operands.size, operands.dtype)
         at = first = 0
@@ -759,8 +766,6 @@ cdef class _Packed:
                     weights[at : at + part.size].reshape(part.shape)[...] = part
                     at += part.size
             first += steps
-        bias = np.zeros((groups, padded), np.int32)
-        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
         segment_steps = np.array(segments, np.int32)
         conv.segments, conv.segment_steps = len(segments), <const int32_t *>_address(segment_steps)
         conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
@@ -768,15 +773,33 @@ cdef class _Packed:
 
     def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, accumulator, taps):
         cdef qi_conv *conv = &self.conv
+        pads = _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        first = self._put_in_order(&conv.in_order, w, bias, x_zero_point, w_zero_point, x_range, accumulator, pads)
+        order = _order(taps, kernel, w.shape[1])
+        if not np.array_equal(order, np.arange(len(order))) and QINTERP_PLANTED_BUG != 12:
+            conv.in_order.order = <const int32_t *>_address(order)
+            self._arrays.append(order)
+        w = w if QINTERP_PLANTED_BUG == 12 else w[:, order]
+        narrow = self.kernel == "narrow"
+        conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
+        conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
+        conv.conversion, conv.x_zero_point = _words_of(conv.x_type), _padding_code(accumulator, x_zero_point)
+        steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
+        conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
+        self._store_weights(w.astype(np.int16), 1 if narrow else 2, [steps], conv.ordered_block, first)
+
+    cdef object _put_in_order(
+        self, qi_in_order *in_order, w, bias, x_zero_point, w_zero_point, x_range, accumulator, pads,
+    ):
+        """Set what ordered accumulation of w (OC, K) needs, and the kernel; return what the sums start with."""
         cdef int start_outside = 0
         if w.shape[1] == 0:
             raise ValueError("nothing to accumulate")
         bits, overflow, check, operands, padding, bias_order, group_size, group_bits, group_overflow = accumulator
         limit, each_step = 1 << bits - 1, check == EACH_STEP
-        saturates, pads = overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        saturates = overflow != WRAP
         subtract = x_zero_point if operands == ZERO_POINT_SUBTRACTED else 0
-        pad = 0 if padding == ZERO else x_zero_point
-        sums = w.sum(axis=1)
+        sums = w.sum(axis=1, dtype=np.int64)
         correction = np.zeros(len(w), np.int64)
         if operands == RAW:
             if w_zero_point.any():
@@ -784,8 +807,8 @@ cdef class _Packed:
             if padding == SKIP and pads and x_zero_point != 0:
                 raise ValueError("raw operands with skipped padding are not accumulated in order here")
             correction -= x_zero_point * sums
-        xs = [x - subtract for x in (*x_range, pad)]
-        largest_x, largest_w = max(abs(x) for x in xs), max(int(np.abs(w).max()), 1)
+        xs = [x - subtract for x in (*x_range, _padding_code(accumulator, x_zero_point))]
+        largest_x, largest_w = max(abs(x) for x in xs), max(_largest(w), 1)
         product = largest_x * largest_w
         first = bias if bias_order == FIRST and each_step else np.zeros_like(bias)
         last = bias - first
@@ -795,7 +818,7 @@ cdef class _Packed:
             if not (each_step and saturates) or product + limit >= 1 << 31:
                 raise ValueError("only saturation of at most 31 bits in each step is accumulated in order here")
             self.kernel = "narrow" if bits <= 16 and product <= 32767 else "wide"
-            conv.limits.low, conv.limits.high = -limit, limit - 1
+            in_order.limits.low, in_order.limits.high = -limit, limit - 1
             first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
         elif group_size == 2:
             if group_overflow == WRAP or group_bits > 31 or 2 * product >= 1 << 31:
@@ -804,36 +827,36 @@ cdef class _Packed:
             pair = min(2 * product, 1 << group_bits - 1)
             bound = (w.shape[1] + 1) // 2 * pair + int(np.abs(first).max())
             if each_step and saturates and pair + limit < 1 << 31:
-                conv.limits.low, conv.limits.high = -limit, limit - 1
+                in_order.limits.low, in_order.limits.high = -limit, limit - 1
                 first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
             elif bound < (limit if each_step else 1 << 31):
-                conv.limits.low, conv.limits.high = -1 << 31, (1 << 31) - 1
+                in_order.limits.low, in_order.limits.high = -1 << 31, (1 << 31) - 1
             else:
                 raise ValueError("this accumulator of pairs may overflow")
-            conv.limits.pair_low, conv.limits.pair_high = -1 << group_bits - 1, (1 << group_bits - 1) - 1
+            in_order.limits.pair_low, in_order.limits.pair_high = -1 << group_bits - 1, (1 << group_bits - 1) - 1
         else:
             raise ValueError("groups other than pairs are not accumulated in order here")
         if bits > 32:
             raise ValueError("only accumulators of at most 32 bits are accumulated in order here")
         self._starts_outside = start_outside
-        taps = _taps(taps, kernel)
-        order = np.ravel_multi_index(tuple(taps.T), kernel).astype(np.int32)
-        if len(order) != w.shape[1]:
-            raise ValueError(f"{len(order)} taps for {w.shape[1]} weights")
-        if not np.array_equal(order, np.arange(len(order))) and QINTERP_PLANTED_BUG != 12:
-            conv.order = <const int32_t *>_address(order)
-        w = w if QINTERP_PLANTED_BUG == 12 else w[:, order]
-        narrow = self.kernel == "narrow"
-        conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
-        conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
-        conv.conversion, conv.x_zero_point, conv.subtract = _words_of(conv.x_type), pad, subtract
-        conv.bits, conv.overflow, conv.each_step = bits, overflow, each_step
-        steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
-        conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
+        in_order.subtract = subtract
+        in_order.bits, in_order.overflow, in_order.each_step = bits, overflow, each_step
         last, correction = np.ascontiguousarray(last), np.ascontiguousarray(correction)
-        conv.last_bias, conv.correction = <const int64_t *>_address(last), <const int64_t *>_address(correction)
-        self._arrays += [order, last, correction]
-        self._store_weights(w.astype(np.int16), 1 if narrow else 2, [steps], conv.ordered_block, first)
+        in_order.last_bias, in_order.correction = <const int64_t *>_address(last), <const int64_t *>_address(correction)
+        self._arrays += [last, correction]
+        return first
+
+
+def _padding_code(accumulator, x_zero_point):
+    return 0 if accumulator[4] == ZERO else x_zero_point
+
+
+def _order(taps, kernel, count):
+    """Positions of the taps (kh, kw, ic) of a kernel, in their order."""
+    order = np.ravel_multi_index(tuple(_taps(taps, kernel).T), kernel).astype(np.int32)
+    if len(order) != count:
+        raise ValueError(f"{len(order)} taps for {count} weights")
+    return order
 
 
 def _row_bytes(steps):
@@ -860,14 +883,20 @@ def _check_packed(x_dtype, x_zero_point, x_range):
     return x_dtype, (int(low), int(high))
 
 
+def _largest(w):
+    return max(int(w.max(initial=0)), -int(w.min(initial=0)))
+
+
 def _less_zero_point(w, bias, w_zero_point, channels):
-    """Return w (OC, ...) less its zero points, which must fit int16, the bias and the zero points, all int64."""
+    """Return w (OC, ...) less its zero points, as int16, the bias and the zero points, both int64."""
     w_zero_point = np.ascontiguousarray(w_zero_point, dtype=np.int64)
     if w_zero_point.shape != (channels,):
         raise ValueError(f"w has {channels} output channels, zero points of shape {w_zero_point.shape}")
-    w = w.astype(np.int64) - w_zero_point.reshape(-1, *[1] * (w.ndim - 1))
-    if w.min(initial=0) < -32768 or w.max(initial=0) > 32767:
-        raise ValueError("weights less their zero point do not fit 16 bits")
+    if w_zero_point.any() or w.dtype not in (np.int8, np.uint8, np.int16):
+        w = w.astype(np.int64) - w_zero_point.reshape(-1, *[1] * (w.ndim - 1))
+        if w.min(initial=0) < -32768 or w.max(initial=0) > 32767:
+            raise ValueError("weights less their zero point do not fit 16 bits")
+    w = w.astype(np.int16)
     bias = np.zeros(channels, np.int64) if bias is None else np.ascontiguousarray(bias, dtype=np.int64)
     if bias.shape != (channels,):
         raise ValueError(f"w has {channels} output channels, bias has shape {bias.shape}")
@@ -905,7 +934,7 @@ cdef class PackedMatmul(_Packed):
 cdef class PackedDepthwise(_Packed):
     def __init__(
         self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, strides, dilations, padding, out_hw, *, x_range=None,
-        isa=None,
+        ordered=None, taps=None, isa=None,
     ):
         cdef qi_depthwise_conv *conv = &self.deep
         channels = w.shape[2]
@@ -917,10 +946,22 @@ cdef class PackedDepthwise(_Packed):
             raise ValueError(f"{channels} output channels are not a multiple of {x_shape[2]} input channels")
         shape = np.empty((0, *x_shape), np.int8)
         rows, columns = _windows(shape, w.shape[:2], strides, dilations, padding, out_hw, False)
-        flat, bias, _ = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
+        flat, bias, zero = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
         self._set_range(flat, bias, x_zero_point, x_range)
-        offset = x_zero_point
-        if (
+        self._arrays = [rows, columns]
+        offset, pad_code = x_zero_point, x_zero_point
+        if ordered is not None:
+            _policy(ordered)  # checks it
+            pads, pad_code = _reads_padding(rows) or _reads_padding(columns), _padding_code(ordered, x_zero_point)
+            first = self._put_in_order(&conv.in_order, flat, bias, x_zero_point, zero, x_range, ordered, pads)
+            if self.kernel == "pairs":
+                raise ValueError("pairs are not accumulated in order here")
+            order = _order(taps, (*w.shape[:2], 1), flat.shape[1])
+            conv.in_order.order, conv.ordered = <const int32_t *>_address(order), True
+            self._arrays.append(order)
+            self.kernel = "depthwise"
+            weights = flat[:, order].T
+        elif (
             conv.isa.depthwise_columns != NULL and self._x_dtype != np.int16 and dilations[1] == 1
             and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
         ):
@@ -931,8 +972,13 @@ cdef class PackedDepthwise(_Packed):
             weights = _taps_of(flat, conv.isa.lanes, self.isa == "portable")
         packed, start = _aligned(weights.size, weights.dtype), np.zeros(channels + 64, np.int32)
         packed.reshape(weights.shape)[...] = weights
-        start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-        pad_pixel = np.full(channels + 64, x_zero_point, self._x_dtype)
+        if ordered is not None:
+            start[:channels] = first
+        else:
+            start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        if conv.shared_stride and conv.isa.natural_order != NULL:
+            start = _in_quarters(start, channels)
+        pad_pixel = np.full(channels + 64, pad_code, self._x_dtype)
         conv.x_type = _TYPES[self._x_dtype]
         conv.height, conv.width, conv.channels = x_shape
         conv.out_height, conv.out_width = out_hw
@@ -940,7 +986,7 @@ cdef class PackedDepthwise(_Packed):
         conv.rows, conv.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
         conv.padding, conv.weights = <const uint8_t *>_address(pad_pixel), <const void *>_address(packed)
         conv.bias = <const int32_t *>_address(start)
-        self._arrays = [rows, columns, pad_pixel, packed, start]
+        self._arrays += [pad_pixel, packed, start]
 
 
 def _taps_of(w, lanes, natural):
@@ -958,4 +1004,7 @@ def _columns_of(w, lanes):
     channels, height, width = w.shape
     weights = np.zeros((-(-channels // lanes) * lanes, -(-height // 4) * 4, width), np.int8)
     weights[:channels, :height] = w
+    if 0 < channels % 64 <= 32 and lanes == 64:
+        end = len(weights)
+        weights[end - 32 :] = weights[end - 64 : end - 32]
     return weights.reshape(-1, lanes // 16, 4, 4, weights.shape[1] // 4, 4, width).transpose(0, 4, 6, 2, 1, 3, 5)

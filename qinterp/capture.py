@@ -94,12 +94,17 @@ class Capture(Mapping[str, Array]):
 
     def __call__(self, event: Event) -> None:
         """Keep what passes the filters."""
-        wanted = {t: v for t, v in event.outputs.items() if self._wants(event.node, t)}
-        self._tensors.update(wanted)
-        if wanted:
-            self._of_node[event.node.name] = next(iter(wanted))
-        if wanted and event.notes:
-            self.notes[event.node.name] = dict(event.notes)
+        self.keep(event.node, event.outputs, event.notes)
+
+    def keep(self, node: Node, outputs: Mapping[str, Array], notes: Mapping[str, Any]) -> None:
+        """Keep what passes the filters of one node's outputs by tensor name, and its notes."""
+        if self._only or self._kinds:
+            outputs = {t: v for t, v in outputs.items() if self._wants(node, t)}
+        self._tensors.update(outputs)
+        if outputs:
+            self._of_node[node.name] = next(iter(outputs))
+        if outputs and notes:
+            self.notes[node.name] = dict(notes)
 
     def _wants(self, node: Node, tensor: str) -> bool:
         if self._kinds and node.kind not in self._kinds:

@@ -59,6 +59,7 @@ class Step:
 
     ``run`` is None where a shape depends on a value: the node is then prepared while it runs.
     ``outputs`` are there where every operand is constant, so that the node ran once already.
+    ``last_uses`` are the computed tensors that no later node reads.
     """
 
     index: int
@@ -68,6 +69,7 @@ class Step:
     scheme: str = ""
     run: Run | None = None
     outputs: tuple[Array, ...] | None = None
+    last_uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,14 @@ class Interpreter:
         self.scheme = load_scheme(scheme)
         self._plans: dict[tuple[tuple[int, ...], ...], list[Step]] = {}
         self._lock = Lock()
+        self._last_uses = _find_last_uses(graph)
         self._steps = self._plan({})
         self._fixed = {n for n, t in graph.tensors.items() if t.is_constant}
         self._fixed |= {n for s in self._steps if s.outputs is not None for n in s.node.outputs}
-        self._last_use = self._find_last_use()
-        self._constants = {n: t.data for n, t in graph.tensors.items() if t.data is not None}
+        self._constants: dict[str, Any] = {
+            n: t.data for n, t in graph.tensors.items() if t.data is not None
+        }
+        self._constants[""] = None  # how an operand is called that is left out
         self._variables = [t for t in graph.tensors.values() if t.variable]
 
     # ---- preparing ------------------------------------------------------------------------
@@ -124,6 +129,10 @@ class Interpreter:
     def _steps_for(self, given: Mapping[str, Array]) -> list[Step]:
         """The nodes prepared for the tensors given, from the cache where that is enough."""
         tensors = self.graph.tensors
+        if len(given) == len(self.graph.inputs) and all(
+            n in given and given[n].shape == tensors[n].shape for n in self.graph.inputs
+        ):
+            return self._steps
         shapes = {n: given[n].shape if n in given else tensors[n].shape for n in self.graph.inputs}
         others = {
             n: v
@@ -168,7 +177,7 @@ class Interpreter:
         missing: list[str] = []
         unknown: set[str] = set()
         for index, node in enumerate(graph.nodes):
-            step = Step(index, node)
+            step = Step(index, node, last_uses=self._last_uses[index])
             if given:
                 if given.keys() >= set(node.outputs) or not at_hand.issuperset(
                     filter(None, node.inputs)
@@ -179,7 +188,7 @@ class Interpreter:
                 try:
                     self._prepare(step, specs, known, given, check_shapes=not (shapes or given))
                 except UnknownValue:
-                    step = Step(index, node)
+                    step = Step(index, node, last_uses=self._last_uses[index])
                 except UnsupportedOperatorError as error:
                     missing.append(str(error))
                     continue
@@ -251,12 +260,6 @@ class Interpreter:
             results = zip(node.outputs, step.outputs, strict=True)
             known |= {name: value for name, value in results if name not in given}
 
-    def _find_last_use(self) -> dict[str, int]:
-        last: dict[str, int] = {}
-        for index, node in enumerate(self.graph.nodes):
-            last |= dict.fromkeys((*node.inputs, *node.outputs), index)
-        return {t: i for t, i in last.items() if t and t not in self.graph.outputs}
-
     # ---- running --------------------------------------------------------------------------
 
     def run(
@@ -294,9 +297,8 @@ class Interpreter:
         if unknown:
             raise InputError(f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}")
         result = Result({}, kept if kept is not None else Capture(), {})
-        listeners = (*hooks, *((kept,) if kept is not None else ()))
         record = self._start_record(values, given) if kept is not None else None
-        self._execute(steps, values, given, listeners, wanted, result, free=kept is None)
+        self._execute(steps, values, given, tuple(hooks), wanted, result, kept)
         result.outputs = {n: values[n] for n in self.graph.outputs if n in values}
         if record is not None and kept is not None:
             kept.record = record | {"replaced": result.replaced}
@@ -308,39 +310,45 @@ class Interpreter:
         steps: list[Step],
         values: dict[str, Array],
         given: frozenset[str],
-        listeners: Sequence[Callable[[Event], Any]],
+        hooks: Sequence[Callable[[Event], Any]],
         wanted: tuple[str, ...],
         result: Result,
-        *,
-        free: bool,
+        kept: Capture | None,
     ) -> None:
         self._supply_constants(values)
+        partial = given != frozenset(self.graph.inputs)
         ran = 0
+        notes = NO_NOTES
         for step in steps:
             node = step.node
-            if given.issuperset(node.outputs) or any(t and t not in values for t in node.inputs):
+            if partial and (
+                given.issuperset(node.outputs) or any(t not in values for t in node.inputs)
+            ):
                 continue
-            notes = Notes(wanted) if wanted else NO_NOTES
-            if step.outputs is not None:
-                outputs: Sequence[Array] = step.outputs
-            else:
-                operands = [values[t] if t else None for t in node.inputs]
+            if wanted:
+                notes = Notes(wanted)
+            last_uses = step.last_uses
+            outputs: Sequence[Array] | None = step.outputs
+            if outputs is None:
+                operands = [values[t] for t in node.inputs]
                 if step.run is None:
                     step = self.step_for(node, operands)
                 outputs = self._run_step(step, operands, notes)
-                outputs = self._update_state(step, outputs, values)
+                if OPERATORS[node.kind].state:
+                    outputs = self._update_state(step, outputs, values)
             for name, value in zip(node.outputs, outputs, strict=True):
-                if name not in given:
+                if not partial or name not in given:
                     values[name] = _read_only(value)
             ran += 1
             if notes:
                 result.notes[node.name] = dict(notes)
-            if listeners:
-                self._tell(step, values, notes, listeners, result)
-            if free:
-                for name in (*node.inputs, *node.outputs):
-                    if self._last_use.get(name) == step.index:
-                        values.pop(name, None)
+            if hooks:
+                self._tell(step, values, notes, hooks, result)
+            if kept is not None:
+                kept.keep(node, {name: values[name] for name in node.outputs}, notes)
+            else:
+                for name in last_uses:
+                    values.pop(name, None)
         if not ran and steps:
             raise InputError(
                 "no node can run from the tensors given: " + ", ".join(map(repr, sorted(given)))
@@ -357,11 +365,9 @@ class Interpreter:
     def _update_state(
         self, step: Step, outputs: Sequence[Array], values: dict[str, Array]
     ) -> Sequence[Array]:
-        operator = OPERATORS[step.node.kind]
-        if not operator.state:
-            return outputs
         count = len(step.node.outputs)
-        for operand, value in zip(operator.state, outputs[count:], strict=True):
+        state = OPERATORS[step.node.kind].state
+        for operand, value in zip(state, outputs[count:], strict=True):
             assert step.call is not None
             tensor = step.call.get(operand)
             if tensor is not None:
@@ -373,18 +379,18 @@ class Interpreter:
         step: Step,
         values: dict[str, Array],
         notes: Notes,
-        listeners: Sequence[Callable[[Event], Any]],
+        hooks: Sequence[Callable[[Event], Any]],
         result: Result,
     ) -> None:
         names = step.node.outputs
-        for listener in listeners:
+        for hook in hooks:
             event = Event(
                 step.index,
                 step.node,
                 MappingProxyType({n: values[n] for n in names}),
                 MappingProxyType(notes),
             )
-            replaced = listener(event)
+            replaced = hook(event)
             if not (replaced is None or isinstance(replaced, Mapping)):
                 raise InputError(
                     f"a hook at node {step.node.name!r} must return None or arrays by tensor name, "
@@ -587,7 +593,8 @@ class Interpreter:
     def _supply_constants(self, values: dict[str, Array]) -> None:
         given = dict(values)
         values |= self._constants
-        values |= {t.name: t.initial() for t in self._variables}
+        for tensor in self._variables:
+            values[tensor.name] = tensor.initial()
         values |= given
 
     def _specs(self, values: Mapping[str, Array]) -> dict[str, Tensor]:
@@ -617,6 +624,18 @@ def run(
 ) -> Result:
     """Run ``graph`` once under ``scheme``; see :class:`Interpreter`."""
     return Interpreter(graph, scheme).run(inputs, capture=capture)
+
+
+def _find_last_uses(graph: Graph) -> list[tuple[str, ...]]:
+    """For each node, the computed tensors that neither a later node nor the caller reads."""
+    last: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        last |= dict.fromkeys((*node.inputs, *node.outputs), index)
+    used: list[list[str]] = [[] for _ in graph.nodes]
+    for name, index in last.items():
+        if name and not graph.tensors[name].is_constant and name not in graph.outputs:
+            used[index].append(name)
+    return [tuple(names) for names in used]
 
 
 def _plan_entry(step: Step) -> PlanEntry:

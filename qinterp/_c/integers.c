@@ -107,3 +107,21 @@ int64_t qi_scale_ratio(int64_t x, int64_t numerator, int64_t denominator, int64_
     }
     return qi_wide_fit(result, 64, QI_SATURATE, &ignored);
 }
+
+/* ---- arrays ---- */
+
+void qi_round_shifts(const int64_t *x, const int64_t *amount, ptrdiff_t n, int rounding, int64_t *out)
+{
+    int ignored = 0;
+    ptrdiff_t i;
+    for (i = 0; i < n; i++)
+        out[i] = amount[i] < 0 ? qi_shift_left_fit(x[i], -amount[i], 64, QI_SATURATE, &ignored)
+                               : qi_round_shift(x[i], amount[i], rounding);
+}
+
+void qi_fits(const int64_t *x, ptrdiff_t n, int bits, int overflow, int64_t *out)
+{
+    int ignored = 0;
+    ptrdiff_t i;
+    for (i = 0; i < n; i++) out[i] = qi_fit(x[i], bits, overflow, &ignored);
+}

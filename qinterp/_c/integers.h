@@ -2,6 +2,7 @@
 #ifndef QINTERP_INTEGERS_H
 #define QINTERP_INTEGERS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "codes.h"
@@ -174,5 +175,11 @@ static inline qi_wide qi_wide_round_shift(qi_wide x, int amount, int rounding)
 
 /* round(x * numerator * 2^exponent / denominator), denominator > 0, saturated to 64 bits. */
 int64_t qi_scale_ratio(int64_t x, int64_t numerator, int64_t denominator, int64_t exponent, int rounding);
+
+/* out[i] = x[i] / 2^amount[i], rounded; a negative amount shifts left and saturates. */
+void qi_round_shifts(const int64_t *x, const int64_t *amount, ptrdiff_t n, int rounding, int64_t *out);
+
+/* out[i] = x[i], fitted. */
+void qi_fits(const int64_t *x, ptrdiff_t n, int bits, int overflow, int64_t *out);
 
 #endif

@@ -13,6 +13,8 @@ from qinterp.numerics.stages import Stage
 
 AccumulatorOverflow = Literal["wrap", "saturate", "error"]
 Tap = Literal["kh", "kw", "ic"]
+_BLOCK = 1 << 17
+"""Weights looked at at a time, so that a proof needs little memory."""
 
 
 @dataclass(frozen=True)
@@ -142,25 +144,33 @@ def prove(
     weight_zero_point, bias : int64, one a channel.
     input_range : least and greatest code of the input.
     """
-    w = weights.astype(np.int64)
     raw = accumulator.operands == "raw"
-    corrected = w - weight_zero_point[:, None]
     low, high = input_range
     if not raw:
-        w, low, high = corrected, low - input_zero_point, high - input_zero_point
+        low, high = low - input_zero_point, high - input_zero_point
     largest = max(abs(low), abs(high))
-    magnitude = np.abs(w)
-    sums = magnitude.sum(1) * largest
+    group = accumulator.group
+    magnitudes = np.zeros(len(weights), np.int64)
+    grouped = True
+    rows = max(_BLOCK // max(weights.shape[1], 1), 1)
+    for start in range(0, len(weights), rows):
+        block = slice(start, start + rows)
+        magnitude = np.abs(weights[block].astype(np.int64))
+        if not raw and weight_zero_point[block].any():
+            magnitude = np.abs(weights[block] - weight_zero_point[block, None])
+        magnitudes[block] = magnitude.sum(1)
+        grouped &= group is None or _group_fits(group, magnitude, largest)
+    sums = magnitudes * largest
     if raw:
         zero = np.abs(weight_zero_point)
         count = weights.shape[1]
-        sums += abs(input_zero_point) * magnitude.sum(1)
+        sums += abs(input_zero_point) * magnitudes
         sums += count * largest * zero + count * abs(input_zero_point) * zero
     added = [0] * len(sums) if bias is None else bias.tolist()  # may need more than 64 bits
     bound = max((int(s) + abs(b) for s, b in zip(sums, added, strict=True)), default=0)
     headroom = accumulator.bits - 1 - bound.bit_length()
-    if accumulator.group is not None and not _group_fits(accumulator.group, magnitude, largest):
-        size, bits = accumulator.group.size, accumulator.group.bits
+    if group is not None and not grouped:
+        size, bits = group.size, group.bits
         return Proof(False, f"groups of {size} may leave {bits} bits", headroom)
     if headroom >= 0:
         return Proof(True, f"the bound {bound} fits {accumulator.bits} bits", headroom)

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.numerics.rounding import Rounding
+from qinterp import _kernels
+from qinterp.numerics.rounding import ROUNDING_CODE, Rounding
 
 Precision = Literal["float32", "float64", "exact"]
 
@@ -159,9 +160,33 @@ class Multiplier:
         if self.form == "pre_post_shift":
             pre, mantissa, post = self.pre_post_arrays(scales)
             return mantissa, -(pre + post)
+        if isinstance(scales, np.ndarray) and self.form == "mantissa_shift":
+            return self._mantissas(scales)
         pairs = [self.of(s if isinstance(s, Fraction) else float(s)) for s in scales]
         mantissas, shifts = zip(*pairs, strict=True)
         return np.array(mantissas, np.int64), np.array(shifts, np.int64)
+
+    def _mantissas(
+        self, scales: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """:meth:`of` every scale at once: a float64 is an integer of 53 bits, shifted."""
+        if not np.isfinite(scales).all():
+            raise OverflowError(f"an effective scale is {scales[~np.isfinite(scales)][0]}")
+        fraction, exponent = np.frexp(scales)
+        digits = (fraction * 2.0**53).astype(np.int64)
+        mantissa = _kernels.round_shift(digits, 53 - self.bits, ROUNDING_CODE[self.rounding])
+        shift = exponent.astype(np.int64)
+        if self.renormalize:
+            carried = np.abs(mantissa) == 1 << self.bits
+            mantissa = np.where(carried, mantissa // 2, mantissa)
+            shift += carried
+        if self.reduce_to is not None:
+            drop = self.bits - self.reduce_to
+            top = (1 << self.reduce_to) - 1
+            mantissa = np.minimum((mantissa + (1 << (drop - 1))) >> drop, top)
+        flushed = (shift < self.flush_below) | (digits == 0)
+        mantissa[flushed], shift[flushed] = 0, 0
+        return mantissa, shift
 
     def pre_post_arrays(
         self, scales: npt.NDArray[np.float64] | list[Fraction]
