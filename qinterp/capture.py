@@ -178,15 +178,21 @@ class Capture(Mapping[str, Array]):
         return capture
 
     def _restore(self, key: str, value: Array) -> None:
-        if key == _RECORD:
+        tensor = tensor_name(key)
+        if tensor is not None:
+            self.put(tensor, value)
+        elif key == _RECORD:
             self.record = dict(json.loads(str(value)))
-        elif key.startswith(_NOTE):
+        else:
             node, _, name = key.removeprefix(_NOTE).partition("/")
             self.notes.setdefault(unquote(node), {})[name] = value
-        elif key.startswith(_QUOTED):
-            self.put(unquote(key.removeprefix(_QUOTED)), value)
-        else:
-            self.put(key, value)
+
+
+def tensor_name(key: str) -> str | None:
+    """The tensor under ``key`` of an archive; None if that is something beside the tensors."""
+    if key == _RECORD or key.startswith(_NOTE):
+        return None
+    return unquote(key.removeprefix(_QUOTED)) if key.startswith(_QUOTED) else key
 
 
 def read_array(stream: BinaryIO, size: int | None) -> Array:

@@ -171,8 +171,8 @@ class _Tried:
 
 
 def _seen(graph: Graph, node: Node, values: Mapping[str, Array]) -> bool:
-    """Whether a node's operands and some output were captured."""
-    return any(name in values for name in node.outputs) and all(
+    """Whether a node's operands and some elements of its outputs were captured."""
+    return any(name in values and values[name].size for name in node.outputs) and all(
         name in values for name in operands(graph, node)
     )
 

@@ -28,6 +28,7 @@ FLOOR = (
     'name = "floor"\nextends = "tflite-reference"\nsource = "s"\nevidence.level = "source"\n'
     + ('[[rule]]\nset = { "requantize.shift_right.rounding" = "toward_negative" }\n')
 )
+SAME = ["-s", "exact", "-s", "exact"]
 VERBS = {
     "run": ["run", MODEL],
     "plan": ["run", MODEL, "--plan"],
@@ -304,6 +305,12 @@ def test_verify_exits_with_1_where_a_scheme_is_not_its_runtime(
         (["explain", MODEL, "#0[0,0,0,0]"], "is not computed: there is nothing to explain"),
         (["explain", MODEL, "conv_2d_0[0,0,0,0]", *["-s", "exact"] * 3], "scheme or two, got 3"),
         (["diff", MODEL, "-s", "exact"], "two sides"),
+        (["diff", MODEL, "-s", "exact", "-s", ""], "no scheme ''"),
+        (["diff", MODEL, *SAME, "--match", "order"], "--match is for the names of a dump"),
+        (["diff", MODEL, *SAME, "--tolerance", "nnapi", "--fail-lsb", "1"], "exclude each other"),
+        (["diff", MODEL, *SAME, "--tolerance", "nobody"], "no tolerances 'nobody'; known: nnapi"),
+        (["diff", MODEL, *SAME, "--samples", "1", "--random", "1"], "exclude each other"),
+        (["diff", MODEL, *SAME, "--samples", "1", "--csv", "/nowhere/x"], "/nowhere/x: No such"),
         (["schemes", "nope"], "no scheme 'nope'"),
         (["nope"], "No such command 'nope'."),
         (["run", MODEL, "--nope"], "No such option"),
@@ -355,6 +362,36 @@ def test_as_a_module() -> None:
     assert child("diff", MODEL, "-s", "exact", "-s", "glow-cpu", "--samples", "1").returncode == 1
 
 
+INTERRUPTED = """
+import os, signal
+from qinterp.cli import main
+from qinterp.report import inputs
+made = inputs.random_inputs
+def interrupt(graph, seed):
+    if seed == 30:
+        os.kill(os.getpid(), signal.SIGINT)
+    return made(graph, seed)
+inputs.random_inputs = interrupt
+main()
+"""
+
+
+@pytest.mark.parametrize(("other", "status"), [("exact", 1), ("tflite-reference", 2)])
+def test_an_interrupted_diff_tells_what_it_knows(other: str, status: int) -> None:
+    sides = ["-s", "tflite-reference", "-s", other]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "diff", MODEL, *sides, "--random", "100000"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "interrupted: this is what the samples before say" in done.stdout
+    assert "conv_2d_2" in done.stdout
+    if status == 1:
+        assert done.stderr == ""
+    else:
+        assert re.fullmatch(r"qinterp: interrupted after \d+ samples, .*\n", done.stderr)
+
+
 def on_a_terminal(*arguments: str, **environment: str) -> str:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140", **environment}
@@ -379,6 +416,30 @@ def test_a_terminal_gets_no_colour_where_it_wants_none_and_no_wide_table() -> No
     plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
     assert "which is right" in plain
     assert all(len(line) <= 100 for line in plain.splitlines())
+
+
+def test_progress_is_for_terminals_only() -> None:
+    same = ["-s", "exact", "-s", "exact", "--samples", "30"]
+    assert "comparing" in on_a_terminal("diff", MODEL, *same)
+    assert child("diff", MODEL, *same).stderr == ""
+
+
+def test_a_dump_may_be_a_side_too(tmp_path: Path, monkeypatch: Any) -> None:
+    file = tmp_path / "device.npz"
+    assert invoke("run", MODEL, "-s", "exact", "--capture", file).exit_code == 0
+    for sides in (["-s", "exact", "-s", file], ["-s", file, "-s", "exact"], ["-s", file] * 2):
+        result = invoke("diff", MODEL, *sides)
+        assert (result.exit_code, result.stderr) == (0, "")
+    # a folder is not taken for the scheme of its name
+    monkeypatch.chdir(tmp_path)
+    Path("glow-cpu").mkdir()
+    np.save("glow-cpu/softmax_7.npy", Capture.load(file)["probabilities"])
+    result = invoke("diff", MODEL, "-s", "exact", "--against", "glow-cpu")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "7 nodes were not captured" in result.stdout
+    result = invoke("diff", MODEL, "-s", "exact", "--against", tmp_path / "absent")
+    assert result.exit_code == 2
+    assert "absent: no such file or folder" in result.stderr
 
 
 def test_every_shipped_model_is_inspected() -> None:

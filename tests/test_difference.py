@@ -6,6 +6,10 @@ import csv
 import io
 import itertools
 import json
+import os
+import signal
+import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -20,6 +24,7 @@ from judging import session
 import qinterp
 from qinterp.difference import (
     Diff,
+    Differences,
     NodeRunner,
     Tolerances,
     at_most,
@@ -33,6 +38,7 @@ from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph, Node, Quantization, Tensor
 from qinterp.report.difference import run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.testing.random_models import random_model
 from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
@@ -160,6 +166,15 @@ def test_steps_of_floats_add_up(dtype: str, values: list[float], steps: list[int
     if steps is not None:
         assert delta.tolist() == steps
     assert np.array_equal(signed_difference(b, middle) + signed_difference(middle, a), delta)
+
+
+def test_differences_that_no_64_bits_hold() -> None:
+    tensor = Tensor("y", (4,), "int64")
+    b = np.array([-(2**63), 5, 0, 1], np.int64)
+    a = np.array([0, 5, 2**62, 0], np.int64)
+    found = Differences.of(signed_difference(b, a), tensor, 0)
+    assert (found.count, found.max_lsb, found.where) == (3, 2**63, (0,))
+    assert found.histogram == {-(2**63): 1, -(2**62): 1, 1: 1}
 
 
 def test_a_float_model_is_compared_in_ulps() -> None:
@@ -442,6 +457,89 @@ def test_a_partial_dump_is_compared_from_the_nearest_captured_tensors() -> None:
             assert entry.created.size == whole[entry.node.outputs[0]].size
 
 
+PARTIAL = {
+    "scheme": " rounding (B) against two integer roundings (A), as in ",
+    "everywhere": "a 16-bit saturating accumulator (B) against a 32-bit wrapping one (A)",
+    "one node": "accumulator (B) against a 32-bit wrapping one (A) in conv_2d_1",
+    "weights": "stored as OWHI (B) against OHWI (A) in conv_2d_1",
+}
+
+
+@pytest.mark.parametrize("bug", PARTIAL)
+def test_a_segment_is_blamed_by_field_too(bug: str) -> None:
+    """Only what leaves conv_2d_0 to conv_2d_2 was captured, so that they are one unit."""
+    graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
+    node = graph.node("conv_2d_1")
+    reference = load_scheme(REFERENCE)
+    narrow = reference.with_({"accumulator.bits": 16, "accumulator.overflow": "saturate"})
+    if bug == "weights":
+        weights = graph.tensors[node.inputs[1]]
+        turned = np.ascontiguousarray(np.swapaxes(weights.data, 1, 2))
+        values = captured(graph, inputs, REFERENCE) | NodeRunner(graph, REFERENCE).codes(inputs)
+        wrong: Any = with_tensor(graph, node, replace(weights, data=turned), values)
+        dump = planted(graph, inputs, node, wrong)
+    elif bug == "one node":
+        dump = planted(graph, inputs, node, narrow)
+    else:
+        floats = reference.with_(FLOAT_REQUANTIZATION)
+        dump = captured(graph, inputs, narrow if bug == "everywhere" else floats)
+    kept = graph.node("conv_2d_2").outputs[0]
+    found = diff(graph, inputs, REFERENCE, {kept: dump[kept]})
+    blame = blame_of_first(found)
+    head = "conv_2d_0 to conv_2d_2 (3 nodes, nothing captured between): "
+    assert str(blame).startswith(head)
+    assert PARTIAL[bug] in str(blame)
+    if blame.groups:
+        # what it says, said of A, gives what B has
+        repaired = reference.with_(dict(blame.changes[0]))
+        only = {"conv_2d_1": repaired} if bug == "one node" else dict.fromkeys(found.first.unit)
+        mixed = reference
+        for name in only:
+            mixed = mixed.with_node(name, repaired)
+        assert np.array_equal(captured(graph, inputs, mixed)[kept], dump[kept])
+
+
+def test_samples_of_several_batches_are_blamed_from_those_of_the_first() -> None:
+    graph, own = model("digits_mobilenet"), samples("digits_mobilenet.tflite")
+    assert own is not None
+    streams = [
+        [{own.input_name: own.inputs[i:j]} for i, j in cuts]
+        for cuts in (((0, 1), (1, 4), (4, 5)), ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5)))
+    ]
+    mixed, single = (diff(graph, x, REFERENCE, "glow-cpu", labels=own.labels[:5]) for x in streams)
+    for one, other in zip(mixed.nodes, single.nodes, strict=True):
+        assert one.created.count == other.created.count
+        assert (one.blame and one.blame.groups) == (other.blame and other.blame.groups)
+    assert mixed.outputs["probabilities"].rows == 5
+    assert mixed.outputs["probabilities"].accuracy == single.outputs["probabilities"].accuracy
+
+
+def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
+    graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
+    whole = captured(graph, inputs, "glow-cpu")
+    kept = [graph.nodes[i].outputs[0] for i in (2, 5)]
+    found = diff(graph, inputs, REFERENCE, {name: whole[name] for name in kept})
+    blame = found["conv_2d_5"].blame
+    assert blame is not None
+    assert "add_4" in found["conv_2d_5"].unit
+    assert ": in conv_2d ties toward positive (B)" in str(blame)
+    assert "; in add " in str(blame)
+    assert str(blame).count("as in glow-cpu") == 1
+    assert {path.partition(".")[0] for path in blame.changes[0]} == {"conv_2d", "add"}
+
+
+def test_a_node_with_state_is_blamed_from_its_first_state() -> None:
+    case = random_model("SVDF", "int8", np.random.default_rng(2))
+    graph = qinterp.load(case.model)
+    other = load_scheme(REFERENCE).with_({"svdf.recipe": {"name": "dequantized"}})
+    given = captured(graph, case.inputs, other)
+    assert not np.array_equal(*(captured(graph, case.inputs, s)["y"] for s in (REFERENCE, other)))
+    for b in (other, given):
+        found = diff(graph, case.inputs, REFERENCE, b)
+        assert found.first is not None
+        assert "dequantized" in str(found.first.blame)
+
+
 def test_a_missing_operator_is_not_available_and_stops_nothing() -> None:
     graph, inputs = model("digits_cnn"), images("digits_cnn", 1)[0]
     lacking = load_scheme(REFERENCE).with_({"max_pool_2d.recipe": {"name": "float32"}})
@@ -509,6 +607,59 @@ def test_an_interrupted_comparison_tells_what_it_knows() -> None:
     assert found.first is not None
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_signal_ends_the_threads_and_tells_what_is_known(workers: int) -> None:
+    graph = model("digits_cnn")
+    before = threading.active_count()
+
+    def stream() -> Iterator[dict[str, Any]]:
+        yield from images("digits_cnn", 20)
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from itertools.repeat(images("digits_cnn", 1)[0])
+
+    found = diff(graph, stream(), REFERENCE, "exact", workers=workers)
+    assert found.interrupted
+    assert 20 - 2 * workers <= found.samples <= 20
+    assert found.first is not None
+    assert found.first.blame is not None
+    assert threading.active_count() == before
+    for entry in found.nodes:
+        size = found.samples * np.prod(graph.tensors[entry.node.outputs[0]].shape)
+        assert entry.end_to_end.size == entry.created.size == size
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    """A tensor of a megabyte on either side, so that thirty samples would hold a hundred."""
+    shape, writer = (1, 1 << 20, 1), ModelWriter()
+    x = writer.input("x", shape, "int8", scale=0.5)
+    y = writer.tensor("y", shape, "int8", scale=0.37)
+    writer.operator("RELU", [x], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    rng = np.random.default_rng(0)
+
+    def stream(count: int) -> Iterator[dict[str, Any]]:
+        for _ in range(count):
+            yield {"x": rng.integers(-128, 128, shape, np.int8)}
+
+    peaks = []
+    for count in (6, 30):
+        tracemalloc.start()
+        assert diff(graph, stream(count), REFERENCE, REFERENCE, workers=2).samples == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + (8 << 20)
+
+
+def test_what_is_kept_for_blame_is_bounded(monkeypatch: Any) -> None:
+    monkeypatch.setattr("qinterp.difference.comparison._EVIDENCE_BYTES", 20_000)
+    graph = model("digits_resnet")
+    found = diff(graph, images("digits_resnet", 12), REFERENCE, "exact")
+    held = {n.node.name: n._evidence for n in found.nodes if n._evidence}
+    assert sum(e.nbytes for kept in held.values() for e in kept) < 20_000 + 20_000 * len(held)
+    # the first sample that differs is always kept, so that there is a blame
+    assert all(n.blame is not None for n in found.nodes if n.created.count)
+
+
 def test_sides_that_are_none_are_refused() -> None:
     graph, inputs = model("digits_cnn"), images("digits_cnn", 1)[0]
     with pytest.raises(qinterp.SchemeError, match="no scheme 'nobody'"):
@@ -545,6 +696,9 @@ def test_what_could_not_be_compared_is_not_the_same() -> None:
     assert "the same at 0 of 8 nodes" in str(found)
     with pytest.raises(qinterp.InputError, match="nothing could be compared: no node's output"):
         run_diff(graph, inputs, REFERENCE, dict(codes))
+    graph = model("digits_resnet")
+    empty = {name: value[:0] for name, value in inputs.items()}
+    assert diff(graph, empty, REFERENCE, "exact").compared == 0
 
 
 # ---- the effect on the outputs ----------------------------------------------------------------

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.difference.blame import Blame, Blamer, Evidence
+from qinterp.difference.blame import Blame, Blamer
 from qinterp.difference.dumps import Match
 from qinterp.difference.nodes import NodeRunner, operands
+from qinterp.difference.segments import Evidence
 from qinterp.difference.sides import Given, Side, open_side
 from qinterp.difference.statistics import (
     Differences,
@@ -135,7 +136,8 @@ class Diff:
     @property
     def compared(self) -> int:
         """How many nodes could be compared; where it is none, nothing is known."""
-        return sum((n.end_to_end or n.created) is not None for n in self.nodes)
+        known = (n.end_to_end or n.created for n in self.nodes)
+        return sum(found is not None and found.size > 0 for found in known)
 
     @property
     def same(self) -> bool:

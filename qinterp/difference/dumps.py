@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qinterp.capture import UNREADABLE, Capture, read_array
+from qinterp.capture import UNREADABLE, Capture, read_array, tensor_name
 from qinterp.difference.statistics import along_axes
 from qinterp.errors import InputError, SchemeError
 from qinterp.ir import Graph, Tensor
@@ -172,10 +172,10 @@ def _read(path: Path) -> list[_Raw]:
     files = sorted(path.rglob("*.npy"), key=lambda f: _natural(f.relative_to(path).as_posix()))
     if not files:
         raise InputError(f"{path}: has no .npy files and no {' or '.join(_MANIFESTS)}")
-    return [
-        _Raw(file.relative_to(path).with_suffix("").as_posix(), read_npy(file), str(file))
-        for file in files
-    ]
+    # an unpacked archive has what a capture says of itself, too
+    keys = {file: file.relative_to(path).with_suffix("").as_posix() for file in files}
+    named = {file: tensor_name(key) for file, key in keys.items()}
+    return [_Raw(n, read_npy(file), str(file)) for file, n in named.items() if n is not None]
 
 
 def read_npy(path: Path) -> Array:
@@ -263,14 +263,14 @@ def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> D
         dump.remarks += [f"{raw.name}: {remark}" for remark in (*said, *also)]
     dump.remarks = _gathered(dump.remarks)
     if dump.unmatched:
-        dump.remarks.append(
-            f"{len(dump.unmatched)} dumped tensors are none of the graph's: "
-            + _some(dump.unmatched)
-        )
+        count = len(dump.unmatched)
+        are = "tensor is" if count == 1 else "tensors are"
+        dump.remarks.append(f"{count} dumped {are} none of the graph's: {_some(dump.unmatched)}")
     return dump
 
 
 def _ways(match: Match) -> tuple[str, dict[str, str]]:
+    """The way to match, and the pairs that are given; InputError for an unknown word."""
     if isinstance(match, Mapping):
         return "auto", dict(match)
     way, pairs = "auto", {}

@@ -147,7 +147,8 @@ def open_side(graph: Graph, given: Given, letter: str, match: Any = "auto") -> S
         text = os.fspath(given)
         if text.startswith(RUNTIME):
             return RuntimeSide(graph, text[len(RUNTIME) :])
-        if text not in scheme_names() and is_dump(Path(text)):
+        named = isinstance(given, str) and text in scheme_names()  # a path is never a name
+        if text and not named and is_dump(Path(text)):
             return DumpSide([read_dump(Path(text), graph, match)], Path(text).name or text)
         return SchemeSide(NodeRunner(graph, load_scheme(text)))
     if isinstance(given, (Result, Mapping)):

@@ -187,7 +187,10 @@ def _print_first(found: Diff, model: str) -> None:
     if len(first.unit) > 1:
         text += f", or before it: nothing was captured since {first.unit[0]}"
     paragraph("first", text)
-    paragraph("", f"differences there: {_histogram(here)}")
+    text = f"differences there: {_histogram(here)}"
+    if here.max_lsb > 1:
+        text += f"; the largest at {first.element(here.tensor, here.where)} of sample {here.sample}"
+    paragraph("", text)
     if model and here.first_sample == 0 and {found.a, found.b} <= set(scheme_names()):
         paragraph("", f"see qinterp explain {model} '{place}' -s {found.a} -s {found.b}")
     _print_reasons(found)
@@ -268,7 +271,8 @@ def _print_unknown(found: Diff) -> None:
     unseen = [n.node.name for n in found.nodes if n.status == "not captured"]
     if unseen:
         names = f": {', '.join(unseen[:_BINS])}" + (" ..." if len(unseen) > _BINS else "")
-        paragraph("note", f"{len(unseen)} nodes were not captured{names}")
+        were = "node was" if len(unseen) == 1 else "nodes were"
+        paragraph("note", f"{len(unseen)} {were} not captured{names}")
     for entry in found.nodes:
         if entry.reason:
             paragraph("note", f"{entry.node.name}: {entry.status}: {entry.reason}")

@@ -78,7 +78,7 @@ def _check_compared(found: Diff, tensors: Mapping[str, Any]) -> None:
         if given and entry.end_to_end is None:
             raise InputError(f"{entry.node.name} cannot be compared: {entry.reason}")
     if not found.compared:
-        raise InputError("nothing to compare: the tensors given are all inputs of the model")
+        raise InputError("nothing to compare: the tensors given are inputs of the model, or empty")
 
 
 def _message(
