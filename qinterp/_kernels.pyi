@@ -309,7 +309,7 @@ class Stages:
         isa: str | None = None,
     ) -> None: ...
     def into(self, x: _Array, out: _Array) -> bool:
-        """Run over x (..., channels), or of any shape where the parameters are of one channel, into out (same shape)."""
+        """Run over x (..., channels), or of any shape where the parameters are of one channel, into out (same size)."""
 
 def round_shift(x: _Array, amount: int | _Array, rounding: int) -> NDArray[np.int64]:
     """x / 2**amount, rounded. ``amount`` broadcasts to x; a negative one shifts left, saturating to int64."""
@@ -479,8 +479,8 @@ class Pairs:
     def requantize_into(self, a: _Array, b: _Array, out: _Array, requantizer: Requantizer) -> None:
         """The same requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
 
-def look_up(table: _Array, x: _Array) -> _Array:
-    """table[x], x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
+def look_up(table: _Array, x: _Array, out: _Array | None = None) -> _Array:
+    """table[x], in ``out`` if it is given, x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
 
 def look_up_pairs(table: _Array, a: _Array, b: _Array) -> _Array:
     """table[256 * a + b] for operands of 1 byte and one shape, read as unsigned."""
@@ -509,6 +509,9 @@ class Windows:
     def low(self) -> int: ...
     @property
     def high(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a result: out rows, out columns, C."""
     def fold(self, x: _Array) -> _Array:
         """(batch, out rows, out columns, C): int32 of sums, else of the type of x."""
     def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> None:

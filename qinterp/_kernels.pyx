@@ -392,8 +392,8 @@ cdef class Stages:
         cdef Py_buffer source, target
         cdef int error, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
         cdef Py_ssize_t channels, size
-        if x_type < 0 or out_type < 0 or x.shape != out.shape:
-            raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one shape")
+        if x_type < 0 or out_type < 0 or x.size != out.size:
+            raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one size")
         if _check_program(self._program, self._count, x_type >= F32) and out_type < F32:
             raise ValueError(f"the program ends with a float, out is {out.dtype}")
         PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
@@ -419,8 +419,8 @@ cdef class Stages:
 def run_stages(
     program, x, multiplier, shift, scale, ratio, zero_point, lo, hi, out, pre=None, post=None, isa=None,
 ):
-    if x.ndim != 2:
-        raise TypeError(f"x {x.dtype} {x.shape} must be (rows, channels)")
+    if x.ndim != 2 or x.shape != out.shape:
+        raise TypeError(f"x {x.dtype} {x.shape} must be (rows, channels), and out {out.dtype} {out.shape} too")
     return Stages(program, multiplier, shift, scale, ratio, zero_point, lo, hi, pre, post, isa).into(x, out)
 
 
@@ -1068,14 +1068,17 @@ cdef class Pairs:
         self._run(a, b, out, &requantizer.c, requantizer._out_type(out))
 
 
-cdef _look_up(table, a, b, int codes):
+cdef _look_up(table, a, b, out, int codes):
     cdef Py_buffer buffers[4]
     cdef int held = 0, x_bytes = a.itemsize, out_bytes = table.itemsize
     if a.dtype.kind not in "iu" or x_bytes > 2 or out_bytes > 4 or out_bytes == 3:
         raise TypeError(f"no look-up of {a.dtype} in a table of {table.dtype}")
     if table.size != codes:
         raise ValueError(f"the table has {table.size} elements, must have {codes}")
-    out = np.empty(a.shape, table.dtype)
+    if out is None:
+        out = np.empty(a.shape, table.dtype)
+    elif out.size != a.size or out.dtype != table.dtype:
+        raise ValueError(f"out is {out.dtype} {out.shape}, the result {table.dtype} {a.shape}")
     try:
         for array in (table, a, out) if b is None else (table, a, out, b):
             PyObject_GetBuffer(array, &buffers[held], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if held == 2 else 0))
@@ -1095,14 +1098,14 @@ cdef _look_up(table, a, b, int codes):
     return out
 
 
-def look_up(table, x):
-    return _look_up(table, np.ascontiguousarray(x), None, 1 << 8 * x.itemsize)
+def look_up(table, x, out=None):
+    return _look_up(table, np.ascontiguousarray(x), None, out, 1 << 8 * x.itemsize)
 
 
 def look_up_pairs(table, a, b):
     if a.shape != b.shape or a.itemsize != 1 or b.itemsize != 1:
         raise ValueError(f"codes of 8 bits and one shape, not {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-    return _look_up(table, np.ascontiguousarray(a), np.ascontiguousarray(b), 1 << 16)
+    return _look_up(table, np.ascontiguousarray(a), np.ascontiguousarray(b), None, 1 << 16)
 
 
 cdef class Windows:
@@ -1167,6 +1170,10 @@ cdef class Windows:
         if status < 0:
             raise MemoryError
         return 0
+
+    @property
+    def shape(self):
+        return self._out_tail
 
     def fold(self, x):
         out = np.empty((len(x), *self._out_tail), np.int32 if self.c.fold == FOLD_SUM else self._x_dtype)
