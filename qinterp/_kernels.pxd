@@ -131,7 +131,16 @@ cdef extern from "_c/packed.h" nogil:
     int QI_MULTIPLIER, QI_FLOAT32, QI_FLOAT64
     int QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS
 
+    ctypedef struct qi_quarters:
+        const uint8_t *possible
+        const int32_t *multiplier
+        const int32_t *rest
+        const int64_t *twice
+        int32_t nudge
+        const float *scale32
+
     ctypedef struct qi_requantizer:
+        qi_quarters quarters
         int kind
         int32_t zero_point, low, high
         const int32_t *left
@@ -146,6 +155,14 @@ cdef extern from "_c/packed.h" nogil:
     ctypedef struct qi_limits:
         int32_t low, high, pair_low, pair_high
 
+    ctypedef struct qi_in_order:
+        int subtract
+        qi_limits limits
+        const int32_t *order
+        const int64_t *correction
+        const int64_t *last_bias
+        int bits, overflow, each_step
+
     ctypedef void qi_gemm
     ctypedef void qi_depthwise_columns
     ctypedef void qi_ordered_gemm
@@ -154,6 +171,8 @@ cdef extern from "_c/packed.h" nogil:
         int out_type, ptrdiff_t out_stride,
     )
 
+    ctypedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows)
+
     ctypedef struct qi_isa:
         const char *name
         int block, lanes, column_lanes, narrow_lanes
@@ -161,6 +180,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_gemm *words
         qi_depthwise_columns *depthwise_columns
         qi_requantize_tile *requantize
+        qi_natural_order *natural_order
         qi_ordered_gemm *wide
         qi_ordered_gemm *pairs
         qi_ordered_gemm *narrow
@@ -178,18 +198,14 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *contiguous
         int direct
         ptrdiff_t row_bytes
-        int step_bytes, segments
+        int quartered, step_bytes, segments
         const int32_t *segment_steps
         const uint8_t *weights
         const int32_t *bias
         const int64_t *wide_bias
         qi_ordered_gemm *ordered
-        int ordered_block, subtract
-        qi_limits limits
-        const int32_t *order
-        const int64_t *correction
-        const int64_t *last_bias
-        int bits, overflow, each_step
+        int ordered_block
+        qi_in_order in_order
 
     ctypedef struct qi_depthwise_conv:
         const qi_isa *isa
@@ -200,7 +216,8 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *padding
         const void *weights
         const int32_t *bias
-        int shared_stride
+        int shared_stride, ordered
+        qi_in_order in_order
 
     int qi_run_conv(
         const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, int64_t *wide,

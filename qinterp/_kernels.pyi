@@ -433,6 +433,8 @@ class PackedDepthwise(_Packed):
         out_hw: _Pair,
         *,
         x_range: _Pair | None = None,
+        ordered: _Accumulator | None = None,
+        taps: _Array | None = None,
         isa: str | None = None,
     ) -> None: ...
 

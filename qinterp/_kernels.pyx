@@ -505,7 +505,7 @@ cdef size_t _address(array) except? 0:
 cdef class Requantizer:
     cdef qi_requantizer c
     cdef const qi_isa *_isa
-    cdef object _arrays
+    cdef object _arrays, _quarters
     cdef readonly Py_ssize_t channels
 
     def __init__(
@@ -526,6 +526,7 @@ cdef class Requantizer:
             self._arrays = [self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)]
             if not np.isfinite(self._arrays[0]).all():
                 raise ValueError("scales must be finite")
+            self._set_quarters(np.full(-(-channels // 64), kind == FLOAT32), scale32=self._arrays[0])
             self.c.scale32 = <const float *>_address(self._arrays[0])
             self.c.scale64 = <const double *>_address(self._arrays[0])
         else:
@@ -559,12 +560,31 @@ cdef class Requantizer:
                 below = above - np.where(right > 0, 2 * half, 0)
         self.c.kind = QI_MULTIPLIER
         padded = -(-self.channels // 16) * 16
-        plain = ((left == 0) & (total >= 32))[:padded] | (np.arange(padded) >= self.channels)
-        plain = plain.reshape(-1, 16).all(axis=1).astype(np.uint8)
-        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
+        plain = ((left == 0) & (total >= 32))[:padded]
+        low, high = accumulator_range if accumulator_range is not None else (-1 << 31, 1 << 31)
+        plain[: self.channels] &= (np.asarray(low) > -1 << 30) & (np.asarray(high) < 1 << 30)
+        plain |= np.arange(padded) >= self.channels
+        plain = plain.reshape(-1, 16).all(axis=1)
+        blocks = np.append(plain, np.ones(-len(plain) % 4, np.bool_)).reshape(-1, 4).all(axis=1)
+        twice = _in_quarters(2 * above, self.channels).reshape(-1, 8, 2).swapaxes(1, 2)
+        self.c.quarters.nudge = -1 if (below < above)[: self.channels].any() else 0
+        self._set_quarters(blocks, multiplier=multiplier.astype(np.int32), rest=(total - 31).astype(np.int32))
+        twice, plain = np.ascontiguousarray(twice), plain.astype(np.uint8)
+        self.c.quarters.twice = <const int64_t *>_address(twice)
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain, twice]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
         self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
         self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
+
+    def _set_quarters(self, possible, multiplier=None, rest=None, scale32=None):
+        self._quarters = [possible.astype(np.uint8)]
+        self._quarters += [_in_quarters(x, self.channels) for x in (multiplier, rest, scale32) if x is not None]
+        self.c.quarters.possible = <const uint8_t *>_address(self._quarters[0])
+        if scale32 is not None:
+            self.c.quarters.scale32 = <const float *>_address(self._quarters[1])
+        else:
+            self.c.quarters.multiplier = <const int32_t *>_address(self._quarters[1])
+            self.c.quarters.rest = <const int32_t *>_address(self._quarters[2])
 
     @property
     def isa(self):
@@ -604,6 +624,18 @@ cdef class Requantizer:
             PyBuffer_Release(&y)
         finally:
             PyBuffer_Release(&x)
+
+
+_QUARTERS = np.arange(64).reshape(4, 4, 4).swapaxes(0, 1).ravel()
+
+
+def _in_quarters(x, channels):
+    """The first values of x, one a channel, in blocks of 64 in quarters; at most 32 in the last block come twice."""
+    blocks = np.zeros((-(-channels // 64), 64), x.dtype)
+    blocks.reshape(-1)[:channels] = x[:channels]
+    if 0 < channels % 64 <= 32:
+        blocks[-1, 32:] = blocks[-1, :32]
+    return np.ascontiguousarray(blocks[:, _QUARTERS])
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------
@@ -746,6 +778,13 @@ cdef class _Packed:
         padded = -(-channels // (16 if self.conv.ordered == NULL else block)) * (16 if self.conv.ordered == NULL else block)
         operands = np.zeros((groups, padded, depth * per_step), w.dtype)
         operands[:, :channels, : w.shape[1]] = w.reshape(groups, channels, -1)
+        bias = np.zeros((groups, padded), np.int32)
+        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
+        conv.quartered = groups == 1 and conv.ordered == NULL and block == 64 and conv.isa.natural_order != NULL
+        if conv.quartered:
+            whole = channels // 64 * 64
+            order = (np.arange(0, whole, 64)[:, None] + _QUARTERS).ravel()
+            operands[:, :whole], bias[:, :whole] = operands[:, order], bias[:, order]
         operands = operands if narrow else operands.view(np.int32)
         weights = _aligned(operands.size, operands.dtype)
         at = first = 0
@@ -758,8 +797,6 @@ cdef class _Packed:
                     weights[at : at + part.size].reshape(part.shape)[...] = part
                     at += part.size
             first += steps
-        bias = np.zeros((groups, padded), np.int32)
-        bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
         segment_steps = np.array(segments, np.int32)
         conv.segments, conv.segment_steps = len(segments), <const int32_t *>_address(segment_steps)
         conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
@@ -767,14 +804,32 @@ cdef class _Packed:
 
     def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, accumulator, taps):
         cdef qi_conv *conv = &self.conv
+        pads = _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        first = self._put_in_order(&conv.in_order, w, bias, x_zero_point, w_zero_point, x_range, accumulator, pads)
+        order = _order(taps, kernel, w.shape[1])
+        if not np.array_equal(order, np.arange(len(order))) and QINTERP_PLANTED_BUG != 12:
+            conv.in_order.order = <const int32_t *>_address(order)
+            self._arrays.append(order)
+        w = w if QINTERP_PLANTED_BUG == 12 else w[:, order]
+        narrow = self.kernel == "narrow"
+        conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
+        conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
+        conv.conversion, conv.x_zero_point = _words_of(conv.x_type), _padding_code(accumulator, x_zero_point)
+        steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
+        conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
+        self._store_weights(w.astype(np.int16), 1 if narrow else 2, [steps], conv.ordered_block, first)
+
+    cdef object _put_in_order(
+        self, qi_in_order *in_order, w, bias, x_zero_point, w_zero_point, x_range, accumulator, pads,
+    ):
+        """Set what ordered accumulation of w (OC, K) needs, and the kernel; return what the sums start with."""
         cdef int start_outside = 0
         if w.shape[1] == 0:
             raise ValueError("nothing to accumulate")
         bits, overflow, check, operands, padding, bias_order, group_size, group_bits, group_overflow = accumulator
         limit, each_step = 1 << bits - 1, check == EACH_STEP
-        saturates, pads = overflow != WRAP, _reads_padding(self._arrays[0]) or _reads_padding(self._arrays[1])
+        saturates = overflow != WRAP
         subtract = x_zero_point if operands == ZERO_POINT_SUBTRACTED else 0
-        pad = 0 if padding == ZERO else x_zero_point
         sums = w.sum(axis=1, dtype=np.int64)
         correction = np.zeros(len(w), np.int64)
         if operands == RAW:
@@ -783,7 +838,7 @@ cdef class _Packed:
             if padding == SKIP and pads and x_zero_point != 0:
                 raise ValueError("raw operands with skipped padding are not accumulated in order here")
             correction -= x_zero_point * sums
-        xs = [x - subtract for x in (*x_range, pad)]
+        xs = [x - subtract for x in (*x_range, _padding_code(accumulator, x_zero_point))]
         largest_x, largest_w = max(abs(x) for x in xs), max(_largest(w), 1)
         product = largest_x * largest_w
         first = bias if bias_order == FIRST and each_step else np.zeros_like(bias)
@@ -794,7 +849,7 @@ cdef class _Packed:
             if not (each_step and saturates) or product + limit >= 1 << 31:
                 raise ValueError("only saturation of at most 31 bits in each step is accumulated in order here")
             self.kernel = "narrow" if bits <= 16 and product <= 32767 else "wide"
-            conv.limits.low, conv.limits.high = -limit, limit - 1
+            in_order.limits.low, in_order.limits.high = -limit, limit - 1
             first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
         elif group_size == 2:
             if group_overflow == WRAP or group_bits > 31 or 2 * product >= 1 << 31:
@@ -803,36 +858,36 @@ cdef class _Packed:
             pair = min(2 * product, 1 << group_bits - 1)
             bound = (w.shape[1] + 1) // 2 * pair + int(np.abs(first).max())
             if each_step and saturates and pair + limit < 1 << 31:
-                conv.limits.low, conv.limits.high = -limit, limit - 1
+                in_order.limits.low, in_order.limits.high = -limit, limit - 1
                 first = np.array([qi_fit(b, bits, overflow, &start_outside) for b in first.tolist()])
             elif bound < (limit if each_step else 1 << 31):
-                conv.limits.low, conv.limits.high = -1 << 31, (1 << 31) - 1
+                in_order.limits.low, in_order.limits.high = -1 << 31, (1 << 31) - 1
             else:
                 raise ValueError("this accumulator of pairs may overflow")
-            conv.limits.pair_low, conv.limits.pair_high = -1 << group_bits - 1, (1 << group_bits - 1) - 1
+            in_order.limits.pair_low, in_order.limits.pair_high = -1 << group_bits - 1, (1 << group_bits - 1) - 1
         else:
             raise ValueError("groups other than pairs are not accumulated in order here")
         if bits > 32:
             raise ValueError("only accumulators of at most 32 bits are accumulated in order here")
         self._starts_outside = start_outside
-        taps = _taps(taps, kernel)
-        order = np.ravel_multi_index(tuple(taps.T), kernel).astype(np.int32)
-        if len(order) != w.shape[1]:
-            raise ValueError(f"{len(order)} taps for {w.shape[1]} weights")
-        if not np.array_equal(order, np.arange(len(order))) and QINTERP_PLANTED_BUG != 12:
-            conv.order = <const int32_t *>_address(order)
-        w = w if QINTERP_PLANTED_BUG == 12 else w[:, order]
-        narrow = self.kernel == "narrow"
-        conv.ordered = conv.isa.narrow if narrow else conv.isa.wide if self.kernel == "wide" else conv.isa.pairs
-        conv.ordered_block = conv.isa.narrow_lanes if narrow else 16
-        conv.conversion, conv.x_zero_point, conv.subtract = _words_of(conv.x_type), pad, subtract
-        conv.bits, conv.overflow, conv.each_step = bits, overflow, each_step
-        steps = w.shape[1] if narrow else -(-w.shape[1] // 2)
-        conv.step_bytes, conv.row_bytes = (2 if narrow else 4), _row_bytes(-(-w.shape[1] // 2))
+        in_order.subtract = subtract
+        in_order.bits, in_order.overflow, in_order.each_step = bits, overflow, each_step
         last, correction = np.ascontiguousarray(last), np.ascontiguousarray(correction)
-        conv.last_bias, conv.correction = <const int64_t *>_address(last), <const int64_t *>_address(correction)
-        self._arrays += [order, last, correction]
-        self._store_weights(w.astype(np.int16), 1 if narrow else 2, [steps], conv.ordered_block, first)
+        in_order.last_bias, in_order.correction = <const int64_t *>_address(last), <const int64_t *>_address(correction)
+        self._arrays += [last, correction]
+        return first
+
+
+def _padding_code(accumulator, x_zero_point):
+    return 0 if accumulator[4] == ZERO else x_zero_point
+
+
+def _order(taps, kernel, count):
+    """Positions of the taps (kh, kw, ic) of a kernel, in their order."""
+    order = np.ravel_multi_index(tuple(_taps(taps, kernel).T), kernel).astype(np.int32)
+    if len(order) != count:
+        raise ValueError(f"{len(order)} taps for {count} weights")
+    return order
 
 
 def _row_bytes(steps):
@@ -910,7 +965,7 @@ cdef class PackedMatmul(_Packed):
 cdef class PackedDepthwise(_Packed):
     def __init__(
         self, x_shape, x_dtype, w, bias, x_zero_point, w_zero_point, strides, dilations, padding, out_hw, *, x_range=None,
-        isa=None,
+        ordered=None, taps=None, isa=None,
     ):
         cdef qi_depthwise_conv *conv = &self.deep
         channels = w.shape[2]
@@ -922,10 +977,22 @@ cdef class PackedDepthwise(_Packed):
             raise ValueError(f"{channels} output channels are not a multiple of {x_shape[2]} input channels")
         shape = np.empty((0, *x_shape), np.int8)
         rows, columns = _windows(shape, w.shape[:2], strides, dilations, padding, out_hw, False)
-        flat, bias, _ = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
+        flat, bias, zero = _less_zero_point(w.reshape(-1, channels).T, bias, w_zero_point, channels)
         self._set_range(flat, bias, x_zero_point, x_range)
-        offset = x_zero_point
-        if (
+        self._arrays = [rows, columns]
+        offset, pad_code = x_zero_point, x_zero_point
+        if ordered is not None:
+            _policy(ordered)  # checks it
+            pads, pad_code = _reads_padding(rows) or _reads_padding(columns), _padding_code(ordered, x_zero_point)
+            first = self._put_in_order(&conv.in_order, flat, bias, x_zero_point, zero, x_range, ordered, pads)
+            if self.kernel == "pairs":
+                raise ValueError("pairs are not accumulated in order here")
+            order = _order(taps, (*w.shape[:2], 1), flat.shape[1])
+            conv.in_order.order, conv.ordered = <const int32_t *>_address(order), True
+            self._arrays.append(order)
+            self.kernel = "depthwise"
+            weights = flat[:, order].T
+        elif (
             conv.isa.depthwise_columns != NULL and self._x_dtype != np.int16 and dilations[1] == 1
             and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
         ):
@@ -936,8 +1003,13 @@ cdef class PackedDepthwise(_Packed):
             weights = _taps_of(flat, conv.isa.lanes, self.isa == "portable")
         packed, start = _aligned(weights.size, weights.dtype), np.zeros(channels + 64, np.int32)
         packed.reshape(weights.shape)[...] = weights
-        start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-        pad_pixel = np.full(channels + 64, x_zero_point, self._x_dtype)
+        if ordered is not None:
+            start[:channels] = first
+        else:
+            start[:channels] = ((bias - offset * flat.sum(axis=1)) & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        if conv.shared_stride and conv.isa.natural_order != NULL:
+            start = _in_quarters(start, channels)
+        pad_pixel = np.full(channels + 64, pad_code, self._x_dtype)
         conv.x_type = _TYPES[self._x_dtype]
         conv.height, conv.width, conv.channels = x_shape
         conv.out_height, conv.out_width = out_hw
@@ -945,7 +1017,7 @@ cdef class PackedDepthwise(_Packed):
         conv.rows, conv.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
         conv.padding, conv.weights = <const uint8_t *>_address(pad_pixel), <const void *>_address(packed)
         conv.bias = <const int32_t *>_address(start)
-        self._arrays = [rows, columns, pad_pixel, packed, start]
+        self._arrays += [pad_pixel, packed, start]
 
 
 def _taps_of(w, lanes, natural):
@@ -963,6 +1035,9 @@ def _columns_of(w, lanes):
     channels, height, width = w.shape
     weights = np.zeros((-(-channels // lanes) * lanes, -(-height // 4) * 4, width), np.int8)
     weights[:channels, :height] = w
+    if 0 < channels % 64 <= 32 and lanes == 64:
+        end = len(weights)
+        weights[end - 32 :] = weights[end - 64 : end - 32]
     return weights.reshape(-1, lanes // 16, 4, 4, weights.shape[1] // 4, 4, width).transpose(0, 4, 6, 2, 1, 3, 5)
 
 

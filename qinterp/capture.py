@@ -5,14 +5,16 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import math
 import os
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -24,7 +26,8 @@ from qinterp.ir.tensor import Array
 _RECORD = "__qinterp__"
 _NOTE = "__note__/"
 _QUOTED = "__name__/"
-_UNREADABLE = (
+_LARGEST = 1 << 32  # bytes that an archive may unpack to
+UNREADABLE = (
     OSError, EOFError, ValueError, TypeError, OverflowError, MemoryError, NotImplementedError,
     RuntimeError, KeyError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -165,24 +168,72 @@ class Capture(Mapping[str, Array]):
         try:
             # not numpy.load: it takes the tensor "a.npy" for the file that holds "a"
             with zipfile.ZipFile(path) as archive:
-                for file in archive.namelist():
-                    with archive.open(file) as stream:
-                        value = np.lib.format.read_array(stream, allow_pickle=False)
-                    capture._restore(file.removesuffix(".npy"), value)
-        except _UNREADABLE as error:
+                _check_sizes(archive)
+                for entry in archive.infolist():
+                    with archive.open(entry) as stream:
+                        value = read_array(cast("BinaryIO", stream), entry.file_size)
+                    capture._restore(entry.filename.removesuffix(".npy"), value)
+        except UNREADABLE as error:
             raise InputError(f"{os.fspath(path)}: not an .npz of arrays: {error}") from None
         return capture
 
     def _restore(self, key: str, value: Array) -> None:
-        if key == _RECORD:
+        tensor = tensor_name(key)
+        if tensor is not None:
+            self.put(tensor, value)
+        elif key == _RECORD:
             self.record = dict(json.loads(str(value)))
-        elif key.startswith(_NOTE):
+        else:
             node, _, name = key.removeprefix(_NOTE).partition("/")
             self.notes.setdefault(unquote(node), {})[name] = value
-        elif key.startswith(_QUOTED):
-            self.put(unquote(key.removeprefix(_QUOTED)), value)
-        else:
-            self.put(key, value)
+
+
+def tensor_name(key: str) -> str | None:
+    """The tensor under ``key`` of an archive; None if that is something beside the tensors."""
+    if key == _RECORD or key.startswith(_NOTE):
+        return None
+    return unquote(key.removeprefix(_QUOTED)) if key.startswith(_QUOTED) else key
+
+
+def read_array(stream: BinaryIO, size: int | None) -> Array:
+    """An array in the .npy format, without pickle.
+
+    Parameters
+    ----------
+    stream : at the start of the format's magic.
+    size : bytes that are there; None if nobody knows.
+
+    Raises
+    ------
+    ValueError : no array of plain elements, or a heading that asks for more than is there; it is
+        refused before any memory is taken for it. What else goes wrong is in ``UNREADABLE``.
+    """
+    if size is not None:
+        start = stream.tell()
+        version = np.lib.format.read_magic(stream)
+        one = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if one else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        wanted, there = math.prod(shape) * dtype.itemsize, size - (stream.tell() - start)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects, which are not read")
+        if wanted > there:
+            raise ValueError(f"{dtype}{list(shape)} needs {wanted} bytes, the file has {there}")
+        stream.seek(start)
+    array: Array = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """A few bytes must not unpack to gigabytes, and no name may stand twice."""
+    total = sum(entry.file_size for entry in archive.infolist())
+    if total > _LARGEST:
+        raise ValueError(
+            f"it unpacks to {total} bytes, more than {_LARGEST}: give .npy files in a folder"
+        )
+    repeated = [name for name, n in Counter(archive.namelist()).items() if n > 1]
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} is in it more than once")
 
 
 def _key(name: str) -> str:

@@ -16,6 +16,7 @@ import qinterp
 from qinterp.errors import InputError, QInterpError, SchemeError
 from qinterp.ir import Graph
 from qinterp.scheme import Scheme
+from qinterp.text import printable
 
 
 class _Group(click.Group):
@@ -41,7 +42,7 @@ class _Group(click.Group):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"qinterp: {' '.join(message.split())}", err=True)
+    click.echo(f"qinterp: {printable(' '.join(message.split()))}", err=True)
 
 
 _SCHEME_HELP = "A name (see 'qinterp schemes') or a path to a .toml."
@@ -188,6 +189,7 @@ def explain(
     from qinterp.explanation import parse_element
     from qinterp.importers import load
     from qinterp.report.inputs import choose_inputs
+    from qinterp.report.tables import say
 
     if len(schemes) > 2:
         raise InputError(f"explain takes one scheme or two, got {len(schemes)}")
@@ -199,8 +201,9 @@ def explain(
     if as_json:
         _print_json(found.to_json())
     else:
-        click.echo(f"input: {chosen.origin}")
-        click.echo(str(found))
+        say(f"input: {chosen.origin}")
+        for line in str(found).splitlines():
+            say(line)
     sys.exit(int(not found.agrees))
 
 
@@ -208,7 +211,12 @@ def explain(
 @click.argument("model")
 @_input_option
 @_scheme_options(many=True)
-@click.option("--against", type=click.Path(path_type=Path), help="A device's tensors as side B.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="A device's tensors as side B: an .npz, a folder of .npy files, or a manifest (TOML or "
+    "JSON) of raw binaries.",
+)
 @click.option(
     "--match",
     "matching",
@@ -220,9 +228,20 @@ def explain(
 @_seed_option
 @click.option("--labels", type=click.Path(path_type=Path), help="An .npy of the right classes.")
 @click.option("--original", help="The float model that MODEL was quantized from.")
-@click.option("--fail-lsb", type=click.IntRange(0), help="Steps that are no failure.")
-@click.option("--tolerance", help="A policy (nnapi) or a TOML file of tolerances.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Also write a CSV.")
+@click.option(
+    "--fail-lsb",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Exit with 0 unless some node creates, or differs by, more than N steps of its scale.",
+)
+@click.option(
+    "--tolerance",
+    help="Instead: a policy by name (nnapi: 1 step a node, 3 at the outputs), or a TOML file of "
+    "tolerances by kind, node or tensor, each with its reason.",
+)
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path), help="Also write a CSV, a row a node."
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads; one a core by default.")
 @_json_option
 def diff(
@@ -246,7 +265,8 @@ def diff(
 ) -> None:
     """Say where two sides part on MODEL, and why.
 
-    A side (-s) is a scheme, or runtime:NAME. Exit status 1 if they differ.
+    A side (-s) is a scheme, runtime:NAME, or a dump as for --against. Exit status: 0 the same, or
+    within tolerance; 1 they differ; 2 an error. Interrupted, it tells what it knows so far.
     """
     from qinterp.importers import load
     from qinterp.report.difference import run_diff
@@ -255,11 +275,18 @@ def diff(
     graph = load(model)
     sides = [_side(name, changes, nodes, graph) for name in schemes]
     if against is not None:
-        sides.append(str(against))
+        if not against.exists():
+            raise InputError(f"--against {against}: no such file or folder")
+        sides.append(against)
     if len(sides) != 2:
         raise InputError(
             f"diff takes two sides (-s A -s B, or -s A --against DUMP), got {len(sides)}"
         )
+    dump = next((side for side in sides if isinstance(side, Path)), None)
+    if matching and dump is None:
+        raise InputError("--match is for the names of a dump: give --against")
+    if tolerance is not None and fail_lsb is not None:
+        raise InputError("--tolerance and --fail-lsb exclude each other")
     match = tuple(matching) or "auto"
     chosen = choose_for_diff(
         graph,
@@ -269,7 +296,7 @@ def diff(
         seed=seed,
         labels=labels,
         original=original,
-        dump=against,
+        dump=dump,
         match=match,
     )
     status = run_diff(
@@ -353,8 +380,18 @@ def _one_scheme(
     return scheme
 
 
-def _side(name: str, changes: Iterable[str], nodes: Iterable[str], graph: Graph) -> str | Scheme:
-    return name if name.startswith("runtime:") else _one_scheme([name], changes, nodes, graph)
+def _side(
+    name: str, changes: Iterable[str], nodes: Iterable[str], graph: Graph
+) -> str | Path | Scheme:
+    """A runtime by name, the path of a dump, or a scheme, to which the changes apply."""
+    from qinterp.difference.dumps import is_dump
+    from qinterp.schemes_io import scheme_names
+
+    if name.startswith("runtime:"):
+        return name
+    if name and name not in scheme_names() and is_dump(Path(name)):
+        return Path(name)
+    return _one_scheme([name], changes, nodes, graph)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

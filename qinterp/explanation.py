@@ -19,11 +19,11 @@ from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.ops import OPERATORS
 from qinterp.scheme import Scheme
+from qinterp.text import WIDTH, folded
 from qinterp.twin import Line, Twin, judge_of
 
 Number = int | float | bool
 _HALF = Fraction(1, 2)
-_WIDTH = 100
 _NOT_FOLLOWED = "an operand has NaN or infinity, which the twin does not follow"
 
 
@@ -72,11 +72,16 @@ class Explanation:
         first = self.traces[0]
         at = ",".join(map(str, self.index))
         real = "" if self.real is None else f", that is {self.real:.6g}"
-        head = f"{self.tensor}[{at}] of {self.node.name} ({self.node.kind}) = {first.value}{real}"
+        first_output = self.tensor == self.node.outputs[0]
+        name = self.node.name if first_output else self.tensor
+        of = self.node.kind if first_output else f"an output of {self.node.name}, {self.node.kind}"
+        head = folded(f"{name}[{at}] ({of}) = {first.value}{real}", rest="  ")
+        if first_output:  # its own name may be hundreds of characters long
+            head += folded(f"tensor {self.tensor}", "  ", "    ")
         if len(self.traces) == 1:
             body = [_row(line) for line in first.lines]
-            return "\n".join([head, f"  {first.scheme}, recipe {first.recipe}", *_align(body)])
-        return "\n".join([head, *self._side_by_side()])
+            return "\n".join([*head, f"  {first.scheme}, recipe {first.recipe}", *_align(body)])
+        return "\n".join([*head, *self._side_by_side()])
 
     def _side_by_side(self) -> list[str]:
         rows: list[tuple[str, str, str]] = []
@@ -298,17 +303,21 @@ def _align(rows: Sequence[tuple[str, str, str]]) -> list[str]:
         return []
     left = max(len(row[0]) for row in rows)
     middle = max(len(row[1]) for row in rows)
-    return [f"    {a:<{left}}  {b:>{middle}}  {c}".rstrip() for a, b, c in rows]
+    lines = []
+    for what, value, remark in rows:
+        start = f"    {what:<{left}}  {value:>{middle}}"
+        lines += folded(remark, f"{start}  ", " " * (len(start) + 2)) or [start]
+    return lines
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Three columns within 100 characters; the two right ones are folded."""
     left = max(len(row[0]) for row in rows)
-    width = (_WIDTH - left - 4) // 2
+    width = (WIDTH - left - 4) // 2
     lines = []
     for what, *cells in rows:
-        folded = [textwrap.wrap(cell, width) or [""] for cell in cells]
-        for number, (a, b) in enumerate(itertools.zip_longest(*folded, fillvalue="")):
+        parts = [textwrap.wrap(cell, width) or [""] for cell in cells]
+        for number, (a, b) in enumerate(itertools.zip_longest(*parts, fillvalue="")):
             lines.append(f"{what if number == 0 else '':<{left}}  {a:<{width}}  {b}".rstrip())
     return lines
 

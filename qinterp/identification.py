@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,14 @@ from qinterp.difference.comparison import as_samples
 from qinterp.difference.dumps import Match
 from qinterp.difference.nodes import NodeRunner, operands
 from qinterp.difference.sides import Given, Side, open_side
+from qinterp.difference.streaming import in_order
+from qinterp.difference.wording import listed
 from qinterp.errors import QInterpError
 from qinterp.interpreter import Inputs
 from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.scheme import Scheme
-from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.schemes_io import load_scheme, sound_scheme_names
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Identification:
     wrong : node name, then scheme name, to the number of elements that the scheme gives otherwise
         in the first sample that rules it out; a scheme that cannot run the node is left out there.
     samples : how many were compared.
+    interrupted : the user stopped it; what is here is of the samples before.
     remarks : what was recognised or left out, in sentences.
     """
 
@@ -41,6 +46,7 @@ class Identification:
     elements: Counter[str] = field(default_factory=Counter)
     wrong: dict[str, Counter[str]] = field(default_factory=dict)
     samples: int = 0
+    interrupted: bool = False
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -71,7 +77,8 @@ class Identification:
             return "nothing to identify: no node has both operands and outputs captured"
         if self.everywhere:
             nodes = f"{len(self.wrong)} node{'' if len(self.wrong) == 1 else 's'}"
-            return f"{' and '.join(self.everywhere)} gives all {nodes} exactly"
+            give = "gives" if len(self.everywhere) == 1 else "give"
+            return f"{listed(self.everywhere)} {give} all {nodes} exactly"
         return "; ".join(
             f"{kind}: {', '.join(schemes) or 'no known scheme'}"
             for kind, schemes in self.by_kind.items()
@@ -85,6 +92,8 @@ def identify(
     *,
     schemes: Sequence[str | Scheme] | None = None,
     match: Match = "auto",
+    progress: Callable[[int], None] | None = None,
+    workers: int | None = None,
 ) -> Identification:
     """Which schemes reproduce captured tensors exactly.
 
@@ -97,6 +106,12 @@ def identify(
         an iterable of dicts, one a sample. Not all tensors need be there.
     schemes : the candidates; by default all that have a name.
     match : how names are matched, see :func:`qinterp.difference.read_dump`.
+    progress : told after every sample how many are done.
+    workers : threads; one for each core by default.
+
+    Returns
+    -------
+    Identification, partial if the user interrupts it.
 
     Raises
     ------
@@ -104,15 +119,32 @@ def identify(
         node does not reproduce it, that is all.
     """
     side = open_side(graph, tensors, "B", match)
-    known = [load_scheme(s) for s in (scheme_names() if schemes is None else schemes)]
+    known = [load_scheme(s) for s in (sound_scheme_names() if schemes is None else schemes)]
     runners = {scheme.name: NodeRunner(graph, scheme) for scheme in known}
     found = Identification(graph, tuple(runners))
     reader = side.runner or NodeRunner(graph, "tflite-reference")
-    for sample in as_samples(inputs):
-        values = _everything(side, reader, sample)
-        for node in graph.nodes:
-            _try_node(found, node, values, runners)
-        found.samples += 1
+    stop = Event()
+
+    def tasks() -> Iterator[tuple[Node, dict[str, Array]] | None]:
+        for sample in as_samples(inputs):
+            values = _everything(side, reader, sample)
+            yield from ((node, values) for node in graph.nodes if _seen(graph, node, values))
+            yield None
+
+    def work(task: tuple[Node, dict[str, Array]] | None) -> _Tried | None:
+        return None if task is None else _try_node(found, *task, runners, stop)
+
+    try:
+        with closing(in_order(tasks(), work, workers, stop)) as results:
+            for tried in results:
+                if tried is not None:
+                    _take_in(found, tried)
+                    continue
+                found.samples += 1
+                if progress is not None:
+                    progress(found.samples)
+    except KeyboardInterrupt:
+        found.interrupted = True
     found.remarks += side.remarks
     unseen = [n.name for n in graph.nodes if n.name not in found.wrong]
     if unseen:
@@ -129,25 +161,57 @@ def _everything(side: Side, reader: NodeRunner, sample: Inputs) -> dict[str, Arr
     return values
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """One node of one sample: scheme name to the elements it gives otherwise, None if it cannot."""
+
+    node: Node
+    elements: int
+    wrong: dict[str, int | None]
+
+
+def _seen(graph: Graph, node: Node, values: Mapping[str, Array]) -> bool:
+    """Whether a node's operands and some elements of its outputs were captured."""
+    return any(name in values and values[name].size for name in node.outputs) and all(
+        name in values for name in operands(graph, node)
+    )
+
+
 def _try_node(
     found: Identification,
     node: Node,
     values: Mapping[str, Array],
     runners: Mapping[str, NodeRunner],
-) -> None:
-    """Run a node under every candidate, if its operands and some output were captured."""
+    stop: Event,
+) -> _Tried:
+    """Run a node under every candidate that no earlier sample is known to rule out."""
     captured = [name for name in node.outputs if name in values]
-    if not captured or any(name not in values for name in operands(found.graph, node)):
-        return
-    wrong = found.wrong.setdefault(node.name, Counter(dict.fromkeys(runners, 0)))
-    found.elements[node.name] += sum(values[name].size for name in captured)
-    for scheme in [s for s, n in wrong.items() if not n]:
-        try:
-            outputs = runners[scheme].run(node, values).outputs
-        except QInterpError:
-            del wrong[scheme]
+    tried = _Tried(node, sum(values[name].size for name in captured), {})
+    earlier = found.wrong.get(node.name)
+    for scheme, runner in runners.items():
+        if stop.is_set() or (earlier is not None and earlier.get(scheme, 1)):
             continue
-        wrong[scheme] = sum(_unequal(outputs[name], values[name]) for name in captured)
+        try:
+            outputs = runner.run(node, values).outputs
+        except QInterpError:
+            tried.wrong[scheme] = None
+        else:
+            tried.wrong[scheme] = sum(_unequal(outputs[n], values[n]) for n in captured)
+    return tried
+
+
+def _take_in(found: Identification, tried: _Tried) -> None:
+    """Add up, in the order of the samples: a candidate that is ruled out stays so."""
+    name = tried.node.name
+    wrong = found.wrong.setdefault(name, Counter(dict.fromkeys(found.schemes, 0)))
+    found.elements[name] += tried.elements
+    for scheme, count in tried.wrong.items():
+        if wrong.get(scheme, 1):
+            continue
+        if count is None:
+            del wrong[scheme]
+        else:
+            wrong[scheme] = count
 
 
 def _unequal(a: Any, b: Any) -> int:
@@ -160,13 +224,14 @@ def _unequal(a: Any, b: Any) -> int:
 
 def matching_schemes(graph: Graph, inputs: Inputs, tensors: Mapping[str, Array]) -> list[str]:
     """Known schemes under which a whole run from ``inputs`` gives exactly ``tensors``."""
-    found = []
-    for name in scheme_names():
+
+    def matches(name: str) -> bool:
         runner = NodeRunner(graph, name)
         try:
             values, _ = runner.run_nodes(graph.nodes, runner.codes(inputs))
         except QInterpError:
-            continue
-        if all(t in values and not _unequal(values[t], v) for t, v in tensors.items()):
-            found.append(name)
-    return found
+            return False
+        return all(t in values and not _unequal(values[t], v) for t, v in tensors.items())
+
+    names = sound_scheme_names()
+    return [n for n, same in zip(names, in_order(names, matches), strict=True) if same]

@@ -118,5 +118,12 @@ def test_what_cannot_be_compared_is_an_error_and_not_a_failure() -> None:
         assert_matches({"blob": np.zeros(3)}, model(), inputs())
     with pytest.raises(qinterp.InputError, match="has shape"):
         assert_matches({model().outputs[0]: np.zeros(3, np.int8)}, model(), inputs())
+    with pytest.raises(qinterp.InputError, match="nothing to compare"):
+        assert_matches(Interpreter(model()).input_codes(inputs()), model(), inputs())
+    with pytest.raises(qinterp.InputError, match="no tensors in it"):
+        assert_matches({}, model(), inputs())
+    lacking = qinterp.load_scheme(REFERENCE).with_({"add.recipe": {"name": "float32"}})
+    with pytest.raises(qinterp.InputError, match=r"add_4 cannot be compared: .*float32"):
+        assert_matches(captured(REFERENCE), model(), inputs(), lacking)
     with pytest.raises(qinterp.SchemeError):
         assert_matches(captured(REFERENCE), model(), inputs(), "nobody")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph
 from qinterp.report.inputs import dumped_inputs
+from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
 
@@ -162,6 +165,36 @@ def test_real_values_become_codes_by_the_scale_of_the_tensor() -> None:
     assert found.tensors[name].flat[0] == 127
 
 
+def test_floats_that_may_be_codes_or_reals_follow_those_that_may_not() -> None:
+    """On a grid of halves small codes are reals too: the other tensors of the device tell."""
+    writer = ModelWriter()
+    x = writer.input("x", (1, 4), "int8", scale=0.5)
+    y, z = (writer.tensor(name, (1, 4), "int8", scale=0.5) for name in "yz")
+    writer.operator("RELU", [x], [y])
+    writer.operator("RELU", [y], [z])
+    graph = qinterp.load(writer.finish(outputs=[z]))
+    small, large = np.int8([[0, 1, 2, 3]]), np.int8([[100, 110, 120, 127]])
+    for other, wanted in ((large, small), (large * 0.5 + 0.25, 2 * small)):
+        found = fit_dump({"y": small.astype(np.float32), "z": other.astype(np.float32)}, graph)
+        assert np.array_equal(found.tensors["y"], wanted)
+        assert found.tensors["y"].dtype == np.int8
+
+
+def test_a_coarse_float_type_is_not_off_the_grid() -> None:
+    graph, values = model(), tensors()
+    found = fit_dump({n: as_reals(n, v).astype(np.float16) for n, v in values.items()}, graph)
+    check(found)
+    assert not found.off_grid
+    writer = ModelWriter()
+    x = writer.input("x", (1, 4), "int16", scale=2.0**-9)
+    y = writer.tensor("y", (1, 4), "int16", scale=2.0**-9)
+    writer.operator("RELU", [x], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    reals = np.float16([[0, 0.75, 32767 * 2.0**-9, 1 + 2.0**-10]])
+    said = fit_dump({"y": reals}, graph).remarks
+    assert any("float16 is too coarse to tell the codes of 1 of 4" in remark for remark in said)
+
+
 def test_weights_of_another_model_are_noticed() -> None:
     graph = model()
     filter_name = graph.nodes[0].inputs[1]
@@ -232,6 +265,10 @@ def test_names_that_mean_nothing_match_by_order_or_by_hand() -> None:
         ({"conv_2d_3": "nan"}, "auto", "'conv_2d_3': 1 of 4096 values are not finite"),
         ({"conv_2d_3": "big"}, "auto", r"'conv_2d_3': values 0..300 do not fit"),
         ({"conv_2d_3": "text"}, "auto", "'conv_2d_3': elements of <U1 are no numbers"),
+        ({"conv_2d_3": "bool"}, "auto", "'conv_2d_3': truth values for"),
+        ({"conv_2d_3": "1e30"}, "auto", "'conv_2d_3': values of up to 1e.30 are no codes"),
+        ({"conv_2d_3": "ragged"}, "auto", "'conv_2d_3': not an array"),
+        ({}, "auto", "no tensors in it"),
         ({"conv_2d_3": "ok"}, "nearly", "'nearly' is not one of auto, exact, order"),
         ({"conv_2d_3": "ok"}, {"x": "conv_2d_3"}, "'x' was not dumped"),
         ({"x": "ok"}, {"x": "conv_2d_99"}, "no tensor 'conv_2d_99'"),
@@ -245,12 +282,16 @@ def test_what_cannot_be_used_is_named(given: dict[str, Any], match: Any, message
         "nan": np.full(shape, 0.0),
         "big": np.zeros(shape, np.int32),
         "text": np.full(shape, "a"),
+        "bool": np.zeros(shape, bool),
+        "1e30": np.full(shape, 1e30),
+        "ragged": [[1], [2, 3]],
     }
     made["nan"].flat[3] = np.nan
     made["big"].flat[3] = 300
     arrays = {n: made[v] if isinstance(v, str) else np.zeros(v) for n, v in given.items()}
-    with pytest.raises(qinterp.InputError, match=message):
+    with pytest.raises(qinterp.InputError, match=message) as caught:
         fit_dump(arrays, model(), match)
+    assert "\n" not in str(caught.value)
 
 
 # ---- malformed files --------------------------------------------------------------------------
@@ -297,6 +338,59 @@ def test_files_that_are_no_dump_are_refused(tmp_path: Path) -> None:
     for name in ("", "conv_2d_3.npy", "objects.npy", "x.npz", "absent.npz", "absent.json"):
         with pytest.raises(qinterp.InputError, match=name or "conv_2d_3.npy"):
             read_dump(tmp_path / name, graph)
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    stream = io.BytesIO()
+    described = {"descr": "|i1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, described)
+    return stream.getvalue()
+
+
+def test_a_few_bytes_do_not_ask_for_gigabytes(tmp_path: Path) -> None:
+    graph = model()
+    (tmp_path / "x.npy").write_bytes(header((1 << 40,)) + b"abc")
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("conv_2d_3.npy", header((1 << 40,)))
+    for file in ("x.npy", "x.npz"):
+        message = f"{file}: .*needs {1 << 40} bytes, the file has"
+        with pytest.raises(qinterp.InputError, match=message):
+            read_dump(tmp_path / file, graph)
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conv_2d_3.npy", header((1 << 33,)))
+    # what the directory of the archive says, without writing eight gigabytes of zeros
+    raw = (tmp_path / "bomb.npz").read_bytes()
+    at = raw.rindex(b"PK\x01\x02") + 24
+    (tmp_path / "bomb.npz").write_bytes(raw[:at] + b"\xfe\xff\xff\xff" + raw[at + 4 :])
+    with zipfile.ZipFile(tmp_path / "two.npz", "w") as archive:
+        for name in ("a.npy", "b.npy"):
+            archive.writestr(name, b"")
+    raw = (tmp_path / "two.npz").read_bytes()
+    for _ in range(2):
+        at = raw.index(b"PK\x01\x02")
+        raw = raw[:at] + b"PK\1\0" + raw[at + 4 : at + 24] + b"\xfe\xff\xff\xff" + raw[at + 28 :]
+    (tmp_path / "two.npz").write_bytes(raw.replace(b"PK\1\0", b"PK\x01\x02"))
+    for file, message in (("bomb", "needs 8589934592 bytes"), ("two", "it unpacks to 8589934588")):
+        with pytest.raises(qinterp.InputError, match=f"{file}.npz: .*{message}"):
+            read_dump(tmp_path / f"{file}.npz", graph)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_stands_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for _ in range(2):
+            archive.writestr("conv_2d_3.npy", header((1,)) + b"x")
+    with pytest.raises(qinterp.InputError, match=r"'conv_2d_3.npy' is in it more than once"):
+        read_dump(tmp_path / "x.npz", model())
+
+
+def test_orders_of_bytes_and_of_memory_are_read(tmp_path: Path) -> None:
+    graph, values = model(), names_of_nodes(model(), tensors())
+    for name, value in values.items():
+        np.save(tmp_path / f"{name}.npy", np.asfortranarray(value.astype(">i4")))
+    found = read_dump(tmp_path, graph)
+    check(found)
+    assert len(found.tensors) == len(values)
 
 
 # ---- the whole way ----------------------------------------------------------------------------

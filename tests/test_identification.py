@@ -99,6 +99,25 @@ def test_candidates_may_be_given_and_streams_are_streams() -> None:
     assert found.samples == 3
 
 
+def test_threads_change_nothing_and_an_interrupt_tells_what_is_known() -> None:
+    graph, inputs = model(), images(4)
+    dumps = [captured(graph, x, "xnnpack") for x in inputs]
+    told: list[int] = []
+    alone = identify(graph, inputs, dumps, workers=1)
+    found = identify(graph, inputs, dumps, workers=5, progress=told.append)
+    assert told == [1, 2, 3, 4]
+    assert found == alone
+    assert not found.interrupted
+
+    def stream() -> Iterator[dict[str, Any]]:
+        yield from inputs[:3]
+        raise KeyboardInterrupt
+
+    partial = identify(graph, stream(), dumps, workers=1)
+    assert partial.interrupted
+    assert partial.samples == 3
+
+
 def test_a_scheme_without_the_operator_does_not_reproduce_it() -> None:
     graph, inputs = model(), images(1)[0]
     lacking = load_scheme(REFERENCE).with_({"max_pool_2d.recipe": {"name": "float32"}})

@@ -1219,6 +1219,42 @@ def test_ordered_accumulation() -> None:
         assert seen[kernel_name, flag] >= 6, seen
 
 
+def test_ordered_depthwise() -> None:
+    rng = np.random.default_rng(19)
+    seen: dict[bool, int] = {False: 0, True: 0}
+    for trial in range(300):
+        channels, multiplier = int(rng.choice(SIZES)), 1 if trial % 4 else int(rng.integers(1, 4))
+        x_shape = (int(rng.integers(1, 3)), *random_pair(rng, 1, 6), channels)
+        w_shape = (*random_pair(rng, 1, 4), channels * multiplier)
+        x, w, bias, x_zero, w_zero = random_operands(rng, x_shape, w_shape, channels * multiplier)
+        if trial % 2:
+            x, w, bias = (x % 4).astype(x.dtype), (w % 4).astype(w.dtype), bias % 64
+        if rng.random() < 0.5:
+            x_zero, w_zero = x_zero % 16, w_zero * 0
+        geometry = random_geometry(rng, *x_shape[1:3])
+        every = np.array([(*tap, 0) for tap in np.ndindex(*w.shape[:2])], np.int32)
+        taps = rng.permutation(every) if rng.random() < 0.5 else None
+        a = random_accumulator(rng)._replace(
+            overflow=int(rng.choice([0, 1, 1, 2])), check=int(rng.random() < 0.8), group_size=0
+        )
+        want, want_flag = kernels.depthwise_conv_2d(
+            x, w, bias, x_zero, w_zero, *geometry, tuple(a), taps
+        )
+        for name in ISAS:
+            try:
+                packed = kernels.PackedDepthwise(
+                    x.shape[1:], x.dtype, w, bias, x_zero, w_zero, *geometry,
+                    ordered=tuple(a), taps=taps, isa=name,
+                )  # fmt: skip
+            except ValueError:
+                continue
+            got, flag = packed.accumulate(x)
+            assert got.tolist() == want.tolist(), (name, a)
+            assert flag == want_flag, (name, a)
+            seen[flag] += 1
+    assert min(seen.values()) >= 50, seen
+
+
 def test_ordered_accumulation_then_requantized() -> None:
     rng = np.random.default_rng(10)
     x, w, zero = (

@@ -14,7 +14,7 @@ import qinterp
 
 ROOT = Path(qinterp.__file__).parent
 LAYERS = [  # from the bottom; a tuple stands for "only leftwards", a set for "not each other"
-    {"errors", "integers", "_kernels"},
+    {"errors", "integers", "text", "_kernels"},
     ("ir", "numerics", "scheme"),
     {"ops", "twin", "capture", "schemes_io"},
     {"interpreter", "importers", "runtimes"},

@@ -42,15 +42,8 @@ from qinterp.testing.tflite_writer import ModelWriter
 
 PARTS = ("effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds")
 # from the least to the most rules: a scheme comes after the one it extends
-# Six models of the corpus part from the wheel at extreme scales; tests/test_tflite_micro.py has
-# what equals it.
-UNPINNED = {"tflite-micro"}
 SCHEMES = sorted(
-    (
-        name
-        for name in scheme_names()
-        if load_scheme(name).evidence.get("runtime") in RUNTIMES and name not in UNPINNED
-    ),
+    (name for name in scheme_names() if load_scheme(name).evidence.get("runtime") in RUNTIMES),
     key=lambda name: len(load_scheme(name).to_table().get("rule", [])),
 )
 

@@ -31,9 +31,14 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
     ptrdiff_t i = 0;
     (void)limit;
     if (conversion == QI_COPY_BYTES || conversion == QI_FLIP_BYTES) {
-        for (; i < n; i += 64) {
-            const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
-            __m512i bytes = _mm512_maskz_loadu_epi8(mask, from + i);
+        __m512i bytes;
+        for (; i + 64 <= n; i += 64) {
+            bytes = _mm512_loadu_si512(from + i);
+            if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
+            _mm512_storeu_si512(to + i, bytes);
+        }
+        if (i < n) {
+            bytes = _mm512_maskz_loadu_epi8(~0ull >> (64 - (n - i)), from + i);
             if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
             _mm512_storeu_si512(to + i, bytes);
         }
@@ -54,6 +59,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 
 #include "gather.h"
 #include "run_stages.h"
+#include "depthwise_ordered.h"
 #include "elementwise_loops.h"
 
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
@@ -177,13 +183,26 @@ TARGET static void depthwise(const uint8_t *const *taps, int count, int pixels, 
 
 enum { COLUMN_LANES = 64 };
 
-/* The bytes of channels 4j .. 4j+3 of each sixteen go to quarter j, the four rows of a channel side by side. */
-INLINE void load_column(const uint8_t *const row[4], ptrdiff_t offset, __mmask64 mask, __m512i flip, __m512i quarter[4])
+/* 64 channels of one pixel; of two pixels, if there is a second, 32. */
+INLINE __m512i load_tap(const uint8_t *const *tap, const uint8_t *const *second, ptrdiff_t at, ptrdiff_t offset,
+                        __mmask64 mask, __m512i flip)
 {
-    const __m512i a = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[0] + offset), flip);
-    const __m512i b = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[1] + offset), flip);
-    const __m512i c = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[2] + offset), flip);
-    const __m512i d = _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, row[3] + offset), flip);
+    __m512i x;
+    if (second)
+        x = _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, tap[at] + offset)),
+            _mm256_maskz_loadu_epi8((__mmask32)mask, second[at] + offset), 1);
+    else
+        x = _mm512_maskz_loadu_epi8(mask, tap[at] + offset);
+    return _mm512_xor_si512(x, flip);
+}
+
+/* The bytes of channels 4j .. 4j+3 of each sixteen go to quarter j, the four rows of a channel side by side. */
+INLINE void load_column(const uint8_t *const *tap, const uint8_t *const *tap2, const ptrdiff_t row[4], ptrdiff_t offset,
+                        __mmask64 mask, __m512i flip, __m512i quarter[4])
+{
+    const __m512i a = load_tap(tap, tap2, row[0], offset, mask, flip), b = load_tap(tap, tap2, row[1], offset, mask, flip);
+    const __m512i c = load_tap(tap, tap2, row[2], offset, mask, flip), d = load_tap(tap, tap2, row[3], offset, mask, flip);
     const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
     const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
     quarter[0] = _mm512_unpacklo_epi16(ab_low, cd_low);
@@ -192,28 +211,15 @@ INLINE void load_column(const uint8_t *const row[4], ptrdiff_t offset, __mmask64
     quarter[3] = _mm512_unpackhi_epi16(ab_high, cd_high);
 }
 
-/* Quarters hold channels 16L + 4j .. in their part L; vectors of the tile hold 16 channels in turn. */
-INLINE void store_quarters(const __m512i q[4], const int32_t *bias, int32_t *to)
-{
-    const __m512i q01_low = _mm512_shuffle_i32x4(q[0], q[1], 0x44), q01_high = _mm512_shuffle_i32x4(q[0], q[1], 0xee);
-    const __m512i q23_low = _mm512_shuffle_i32x4(q[2], q[3], 0x44), q23_high = _mm512_shuffle_i32x4(q[2], q[3], 0xee);
-    const __m512i v0 = _mm512_shuffle_i32x4(q01_low, q23_low, 0x88), v1 = _mm512_shuffle_i32x4(q01_low, q23_low, 0xdd);
-    const __m512i v2 = _mm512_shuffle_i32x4(q01_high, q23_high, 0x88), v3 = _mm512_shuffle_i32x4(q01_high, q23_high, 0xdd);
-    _mm512_storeu_si512(to, _mm512_add_epi32(v0, _mm512_loadu_si512(bias)));
-    _mm512_storeu_si512(to + 16, _mm512_add_epi32(v1, _mm512_loadu_si512(bias + 16)));
-    _mm512_storeu_si512(to + 32, _mm512_add_epi32(v2, _mm512_loadu_si512(bias + 32)));
-    _mm512_storeu_si512(to + 48, _mm512_add_epi32(v3, _mm512_loadu_si512(bias + 48)));
-}
-
 /* With a constant kernel_width and stride the loops over columns and pixels unroll, and the sums stay in registers. */
 INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_height, ptrdiff_t offset, __mmask64 mask,
                           __m512i flip, const int8_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
-                          const int pixels, const int kernel_width, const int stride)
+                          const int pixels, const int kernel_width, const int stride, const int paired)
 {
     __m512i sum[4][4], quarter[4];
     int p, q, g, j;
     UNROLL for (p = 0; p < pixels; p++)
-        UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_setzero_si512();
+        UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_loadu_si512(bias + 16 * q);
     for (g = 0; g < kernel_height; g += 4) {
         const ptrdiff_t second = g + 1 < kernel_height ? kernel_width : 0; /* rows there are not have weight 0 */
         const ptrdiff_t third = g + 2 < kernel_height ? 2 * kernel_width : 0;
@@ -222,8 +228,8 @@ INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_heig
             /* column j is tap kw of `owner`, the first pixel that it is a tap of */
             const int owner = j < kernel_width ? 0 : (j - kernel_width) / stride + 1, kw = j - owner * stride;
             const uint8_t *const *tap = taps + owner * count + g * kernel_width + kw;
-            const uint8_t *const row[4] = {tap[0], tap[second], tap[third], tap[fourth]};
-            load_column(row, offset, mask, flip, quarter);
+            const ptrdiff_t row[4] = {0, second, third, fourth};
+            load_column(tap, paired ? tap + 4 * count : NULL, row, offset, mask, flip, quarter);
             UNROLL for (p = 0; p < pixels; p++) {
                 const int kw_of_p = j - p * stride;
                 const int8_t *w = weights + (g / 4 * kernel_width + kw_of_p) * 256;
@@ -233,13 +239,14 @@ INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_heig
             }
         }
     }
-    UNROLL for (p = 0; p < pixels; p++) store_quarters(sum[p], bias, tile + p * tile_stride);
+    UNROLL for (p = 0; p < pixels; p++)
+        UNROLL for (q = 0; q < 4; q++) _mm512_storeu_si512(tile + p * tile_stride + 16 * q, sum[p][q]);
 }
 
-#define FOUR_PIXELS(kernel_width, stride)                                                                            \
-    for (; p + 4 <= pixels; p += 4)                                                                                  \
+#define PIXELS_AT_ONCE(n, kernel_width, stride)                                                                      \
+    for (; p + n <= pixels; p += n)                                                                                  \
         columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride, \
-                      tile_stride, 4, kernel_width, stride);
+                      tile_stride, 4, kernel_width, stride, n == 8);
 
 TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
                                      int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
@@ -249,15 +256,34 @@ TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int 
     const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
     int p = 0;
     if (kernel_width == 3 && stride == 1) {
-        FOUR_PIXELS(3, 1)
+        PIXELS_AT_ONCE(4, 3, 1)
     } else if (kernel_width == 3 && stride == 2) {
-        FOUR_PIXELS(3, 2)
+        PIXELS_AT_ONCE(4, 3, 2)
     } else if (kernel_width == 5 && stride == 1) {
-        FOUR_PIXELS(5, 1)
+        PIXELS_AT_ONCE(4, 5, 1)
     }
     for (; p < pixels; p++)
         columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride,
-                      tile_stride, 1, kernel_width, stride);
+                      tile_stride, 1, kernel_width, stride, 0);
+}
+
+/* Two groups of four pixels side by side; four rows of the tile hold them, the next four nothing. */
+TARGET static void depthwise_pairs(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
+                                   int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
+                                   const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride)
+{
+    const __mmask64 mask = ~0ull >> (COLUMN_LANES - channels);
+    const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
+    int p = 0;
+    if (kernel_width == 3 && stride == 1) {
+        PIXELS_AT_ONCE(8, 3, 1)
+    } else if (kernel_width == 3 && stride == 2) {
+        PIXELS_AT_ONCE(8, 3, 2)
+    } else if (kernel_width == 5 && stride == 1) {
+        PIXELS_AT_ONCE(8, 5, 1)
+    } else {
+        PIXELS_AT_ONCE(8, kernel_width, stride)
+    }
 }
 
 /* ---- requantization, 16 channels at a time: of one row, or of four rows that share their packing to bytes ---- */
@@ -307,6 +333,15 @@ INLINE void store_four_rows(const __m512i y[4], const byte_store *s, void *out, 
     _mm_mask_storeu_epi8(to + 3 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
 }
 
+/* Four vectors in quarters to 64 bytes of one pixel. */
+INLINE __m512i bytes_of_quarters(const __m512i y[4], const byte_store *s, int out_type)
+{
+    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), s->zero_point);
+    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), s->zero_point);
+    if (out_type == QI_I8) return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(y01, y23), s->low), s->high);
+    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(y01, y23), s->low), s->high);
+}
+
 INLINE int rows_share(const qi_requantizer *with, int out_type)
 {
     return out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384;
@@ -330,6 +365,17 @@ INLINE __m512i round_product(__m512i product, __m512i above, __m512i below, __m5
     return _mm512_srav_epi64(_mm512_add_epi64(product, term), shift);
 }
 
+/* For |x| < 2^30 and shift > 31, all in the high halves of 2p: ((2p + 2 above) >> 32) >> (shift - 31). */
+INLINE __m512i high_half_rounded(__m512i x, __m512i multiplier, __m512i odd_multiplier, __m512i twice0, __m512i twice1,
+                                 __m512i rest, __m512i nudge)
+{
+    const __m512i doubled = _mm512_add_epi32(x, x);
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(doubled, multiplier), twice0);
+    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(doubled, 32), odd_multiplier), twice1);
+    const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
+    return _mm512_srav_epi32(_mm512_mask_add_epi32(high, _mm512_movepi32_mask(x), high, nudge), rest);
+}
+
 INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, int c, __mmask16 mask,
                           const qi_requantizer *with, void *out, int out_type, ptrdiff_t at, ptrdiff_t out_stride)
 {
@@ -342,18 +388,16 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
     int r = 0, i;
     if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
-        /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
-        const __m512i high_shift1 = _mm512_sub_epi64(shift1, _mm512_set1_epi64(32));
+        const __m512i twice0 = _mm512_slli_epi64(above0, 1), twice1 = _mm512_slli_epi64(above1, 1);
+        const __m512i rest = _mm512_sub_epi32(_mm512_mask_blend_epi32(0xaaaa, shift0, _mm512_slli_epi64(shift1, 32)),
+                                              _mm512_set1_epi32(31));
+        const __m512i nudge = _mm512_set1_epi32(with->quarters.nudge);
         const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
-            UNROLL for (i = 0; i < 4; i++) {
-                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride);
-                const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
-                const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1,
-                                                  high_shift1);
-                y[i] = _mm512_mask_blend_epi32(0xaaaa, even, odd);
-            }
+            UNROLL for (i = 0; i < 4; i++)
+                y[i] = high_half_rounded(_mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride), multiplier,
+                                         odd_multiplier, twice0, twice1, rest, nudge);
             store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride, mask);
         }
     }
@@ -434,6 +478,80 @@ TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int ro
             break;
         default: by_float64(tile + c, tile_stride, rows, first + c, mask, with, out, out_type, c, out_stride); break;
         }
+    }
+}
+
+INLINE void quarters_to_bytes(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                              const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int paired, const int kind,
+                              const int out_type)
+{
+    const qi_quarters *with_q = &with->quarters;
+    const byte_store bytes = byte_store_of(with);
+    const __mmask64 mask = ~0ull >> (64 - channels);
+    const __m512i nudge = _mm512_set1_epi32(with_q->nudge);
+    const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
+    int r, q, i;
+    for (r = 0; r < rows; r += paired ? 8 : 4) {
+        __m512i y[4][4];
+        UNROLL for (q = 0; q < 4; q++) {
+            const int c = first + 16 * q;
+            __m512i multiplier, odd_multiplier, twice0, twice1, rest;
+            __m512 scale;
+            if (kind == QI_MULTIPLIER) {
+                multiplier = _mm512_loadu_si512(with_q->multiplier + c);
+                odd_multiplier = _mm512_srli_epi64(multiplier, 32);
+                twice0 = _mm512_loadu_si512(with_q->twice + c);
+                twice1 = _mm512_loadu_si512(with_q->twice + c + 8);
+                rest = _mm512_loadu_si512(with_q->rest + c);
+            } else {
+                scale = _mm512_loadu_ps(with_q->scale32 + c);
+            }
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m512i x = _mm512_loadu_si512(tile + (r + i) * tile_stride + 16 * q);
+                if (kind == QI_MULTIPLIER)
+                    y[i][q] = high_half_rounded(x, multiplier, odd_multiplier, twice0, twice1, rest, nudge);
+                else
+                    y[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale), most));
+            }
+        }
+        UNROLL for (i = 0; i < 4; i++) {
+            const __m512i all = bytes_of_quarters(y[i], &bytes, out_type);
+            uint8_t *to = out + (r + i) * out_stride;
+            if (paired) {
+                _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(all));
+                _mm256_mask_storeu_epi8(to + 4 * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
+            } else if (r + i < rows) {
+                _mm512_mask_storeu_epi8(to, mask, all);
+            }
+        }
+    }
+}
+
+TARGET static void requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                                       const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired)
+{
+    if (with->kind == QI_MULTIPLIER && out_type == QI_I8 && !paired)
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, 0, QI_MULTIPLIER, QI_I8);
+    else if (with->kind == QI_MULTIPLIER)
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, paired, QI_MULTIPLIER, out_type);
+    else
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, paired, QI_FLOAT32, out_type);
+}
+
+/* From quarters to sixteen channels a vector. */
+TARGET static void natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows)
+{
+    for (; rows > 0; rows--, tile += tile_stride) {
+        const __m512i q[4] = {_mm512_loadu_si512(tile), _mm512_loadu_si512(tile + 16), _mm512_loadu_si512(tile + 32),
+                              _mm512_loadu_si512(tile + 48)};
+        const __m512i q01_low = _mm512_shuffle_i32x4(q[0], q[1], 0x44), q01_high = _mm512_shuffle_i32x4(q[0], q[1], 0xee);
+        const __m512i q23_low = _mm512_shuffle_i32x4(q[2], q[3], 0x44), q23_high = _mm512_shuffle_i32x4(q[2], q[3], 0xee);
+        const __m512i v0 = _mm512_shuffle_i32x4(q01_low, q23_low, 0x88), v1 = _mm512_shuffle_i32x4(q01_low, q23_low, 0xdd);
+        const __m512i v2 = _mm512_shuffle_i32x4(q01_high, q23_high, 0x88), v3 = _mm512_shuffle_i32x4(q01_high, q23_high, 0xdd);
+        _mm512_storeu_si512(tile, v0);
+        _mm512_storeu_si512(tile + 16, v1);
+        _mm512_storeu_si512(tile + 32, v2);
+        _mm512_storeu_si512(tile + 48, v3);
     }
 }
 
@@ -561,6 +679,11 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
-const qi_isa qi_avx512vnni = {"avx512vnni", 64, LANES, COLUMN_LANES, 32, gather, gemm_bytes, gemm_words, depthwise, depthwise_columns, requantize, wide, pairs, narrow, run_stages,
-                             widen, combine, fold, quantize};
+const qi_isa qi_avx512vnni = {
+    .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
+    .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
+    .depthwise_pairs = depthwise_pairs, .natural_order = natural_order, .requantize = requantize,
+    .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
+    .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
+};
 #endif

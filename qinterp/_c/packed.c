@@ -11,7 +11,8 @@ enum {
     MANY_ROWS = 96,    /* ... and with shallow ones */
     SHALLOW = 256,     /* bytes */
     SLACK = 64,        /* bytes that may be read or written beyond the end */
-    PIXELS = 64        /* of a depthwise chunk */
+    PIXELS = 64,       /* of a depthwise chunk */
+    ORDERED_LANES = 64 /* channels of an ordered one's block */
 };
 
 static size_t sizes[] = {1, 1, 2, 4, 8, 4, 8}; /* of an element, by qi_type */
@@ -19,6 +20,13 @@ static size_t sizes[] = {1, 1, 2, 4, 8, 4, 8}; /* of an element, by qi_type */
 static void *aligned(void *address) { return (void *)(((uintptr_t)address + 63) & ~(uintptr_t)63); }
 
 static size_t rounded_up(size_t x, size_t multiple) { return (x + multiple - 1) / multiple * multiple; }
+
+/* About `wanted` pixels a chunk, so that no small one is left over, in sixes as the gemm takes them. */
+static ptrdiff_t balanced(ptrdiff_t pixels, ptrdiff_t wanted)
+{
+    const ptrdiff_t chunks = (pixels + wanted / 2) / wanted;
+    return chunks <= 1 ? pixels : ((pixels + chunks - 1) / chunks + 5) / 6 * 6;
+}
 
 static void store_wide(int64_t *to, const int32_t *tile, ptrdiff_t n, const int64_t *bias)
 {
@@ -39,10 +47,10 @@ static void prepare_ordered_rows(const qi_conv *conv, const uint8_t *gathered, p
     for (i = 0; i < count; i++) {
         const int16_t *from = (const int16_t *)(gathered + i * conv->row_bytes);
         int16_t *row = (int16_t *)(to + i * conv->row_bytes);
-        if (conv->order)
-            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[conv->order[k]] - conv->subtract);
+        if (conv->in_order.order)
+            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[conv->in_order.order[k]] - conv->in_order.subtract);
         else
-            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[k] - conv->subtract);
+            for (k = 0; k < depth; k++) row[k] = (int16_t)(from[k] - conv->in_order.subtract);
         for (; 2 * k < conv->row_bytes; k++) row[k] = 0;
     }
 }
@@ -59,10 +67,24 @@ typedef struct {
 
 static void *element(void *out, int type, ptrdiff_t index) { return (uint8_t *)out + index * (ptrdiff_t)sizes[type]; }
 
-static void store_tile(const qi_conv *conv, const int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
+static int takes_quarters(const qi_isa *isa, const qi_requantizer *with, ptrdiff_t channel, int out_type)
+{
+    return with && isa->requantize_quarters && out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384
+           && with->quarters.possible[channel / 64];
+}
+
+static void store_tile(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
                        ptrdiff_t channel, ptrdiff_t channels, int segment, const qi_target *to)
 {
     ptrdiff_t i, at = first * conv->out_channels + channel;
+    if (conv->quartered && channels == 64) {
+        if (takes_quarters(conv->isa, to->with, channel, to->out_type)) {
+            conv->isa->requantize_quarters(tile, stride, (int)count, (int)channel, 64, to->with,
+                                           element(to->out, to->out_type, at), to->out_type, conv->out_channels, 0);
+            return;
+        }
+        conv->isa->natural_order(tile, stride, (int)count);
+    }
     if (to->with) {
         conv->isa->requantize(tile, stride, (int)count, (int)channel, (int)channels, to->with,
                               element(to->out, to->out_type, at), to->out_type, conv->out_channels);
@@ -76,19 +98,19 @@ static void store_tile(const qi_conv *conv, const int32_t *tile, ptrdiff_t strid
     }
 }
 
-static int finish_ordered(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channel,
+static int finish_ordered(const qi_in_order *with, int32_t *tile, ptrdiff_t stride, ptrdiff_t count, ptrdiff_t channel,
                           ptrdiff_t channels)
 {
     ptrdiff_t i, c;
     int overflowed = 0;
     for (i = 0; i < count; i++) {
         for (c = 0; c < channels; c++) {
-            int64_t sum = tile[i * stride + c], correction = conv->correction[channel + c], bias = conv->last_bias[channel + c];
-            if (conv->each_step) {
-                sum = qi_add_fit(sum, correction, conv->bits, conv->overflow, &overflowed);
-                sum = qi_add_fit(sum, bias, conv->bits, conv->overflow, &overflowed);
+            int64_t sum = tile[i * stride + c], correction = with->correction[channel + c], bias = with->last_bias[channel + c];
+            if (with->each_step) {
+                sum = qi_add_fit(sum, correction, with->bits, with->overflow, &overflowed);
+                sum = qi_add_fit(sum, bias, with->bits, with->overflow, &overflowed);
             } else {
-                sum = qi_fit(sum + correction + bias, conv->bits, conv->overflow, &overflowed);
+                sum = qi_fit(sum + correction + bias, with->bits, with->overflow, &overflowed);
             }
             tile[i * stride + c] = (int32_t)sum;
         }
@@ -114,9 +136,9 @@ static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, 
             const uint8_t *block_weights = weights + (group * padded + c) * channel_bytes;
             const int32_t *bias = conv->bias + group * padded + c;
             if (conv->ordered) {
-                conv->ordered(rows, conv->row_bytes, (int)count, block_weights, steps, bias, conv->limits, tile, block,
-                              &overflowed);
-                overflowed |= finish_ordered(conv, tile, block, count, channel, here);
+                conv->ordered(rows, conv->row_bytes, (int)count, block_weights, steps, bias, conv->in_order.limits, tile,
+                              block, &overflowed);
+                overflowed |= finish_ordered(&conv->in_order, tile, block, count, channel, here);
             } else {
                 gemm(rows, conv->row_bytes, (int)count, block_weights, steps, (int)((here + 15) / 16), bias, tile, block);
             }
@@ -139,7 +161,7 @@ int qi_run_conv(const qi_conv *conv, const void *x, ptrdiff_t batch, int32_t *ac
     uint8_t *memory, *prepared, *gathered;
     int32_t *tile;
     int overflowed = 0;
-    if (pixels < chunk) chunk = pixels;
+    chunk = balanced(pixels, chunk);
     rows = rounded_up((size_t)chunk, ROW_MULTIPLE);
     rows_bytes = rounded_up(rows * (size_t)conv->row_bytes + SLACK, 64);
     tile_bytes = rows * (size_t)block * sizeof *tile;
@@ -199,11 +221,12 @@ static void find_taps(const qi_depthwise_conv *conv, const uint8_t *image, const
 
 /* One block of channels of `count` neighbouring pixels. */
 static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
-                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes)
+                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes, int paired)
 {
     const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
     if (conv->shared_stride)
-        conv->isa->depthwise_columns(taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
+        (paired ? conv->isa->depthwise_pairs : conv->isa->depthwise_columns)(
+                                     taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
                                      conv->shared_stride, (int)count, channel, conv->x_type, (int)channels,
                                      (const int8_t *)conv->weights + channel * row_groups * conv->kernel_width * 4,
                                      conv->bias + channel, tile, lanes);
@@ -213,6 +236,20 @@ static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps
                              conv->bias + channel, tile, lanes);
 }
 
+static int run_ordered_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
+                              ptrdiff_t channel, ptrdiff_t channels, int32_t *tile)
+{
+    const ptrdiff_t all = conv->channels * conv->multiplier;
+    int overflowed = 0;
+    ptrdiff_t i;
+    for (i = 0; i < count; i++)
+        conv->isa->depthwise_ordered(taps + i * taps_count, &conv->in_order, (int)(conv->kernel_height * conv->kernel_width),
+                                     channel * (ptrdiff_t)sizes[conv->x_type], conv->x_type, (int)channels,
+                                     (const int16_t *)conv->weights + channel, all, conv->bias + channel,
+                                     tile + i * ORDERED_LANES, &overflowed);
+    return overflowed | finish_ordered(&conv->in_order, tile, ORDERED_LANES, count, channel, channels);
+}
+
 int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators,
                      const qi_requantizer *with, void *out, int out_type)
 {
@@ -220,7 +257,7 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
     const ptrdiff_t channels = conv->channels * conv->multiplier, out_rows = batch * conv->out_height;
     const ptrdiff_t taps_count = (ptrdiff_t)rounded_up((size_t)(conv->kernel_height * conv->kernel_width), 2);
     const ptrdiff_t repeated_bytes = conv->multiplier == 1 ? 0 : conv->kernel_height * conv->width * channels * in;
-    const int lanes = conv->shared_stride ? conv->isa->column_lanes : conv->isa->lanes;
+    const int lanes = conv->ordered ? ORDERED_LANES : conv->shared_stride ? conv->isa->column_lanes : conv->isa->lanes;
     const size_t tile_bytes = PIXELS * (size_t)lanes * sizeof(int32_t), taps_bytes = PIXELS * (size_t)taps_count * sizeof(void *);
     /* a chunk is a part of an output row, or several whole ones */
     const ptrdiff_t chunk_width = conv->out_width < PIXELS ? conv->out_width : PIXELS;
@@ -229,6 +266,7 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
     const uint8_t *limit = (const uint8_t *)x + batch * image_bytes, **taps;
     int32_t *tile;
     ptrdiff_t row, ox, c, i;
+    int overflowed = 0;
     if (!memory) return -1;
     tile = aligned(memory);
     taps = (const uint8_t **)((uint8_t *)tile + tile_bytes);
@@ -249,9 +287,34 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
             }
             for (c = 0; c < channels; c += lanes) {
                 const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
-                for (i = 0; i < rows; i++)
-                    run_pixels(conv, taps + i * width * taps_count, (int)taps_count, width, c, here, limit,
-                               tile + i * width * lanes, lanes);
+                const int quarters = !conv->ordered && conv->shared_stride && takes_quarters(conv->isa, with, c, out_type);
+                const ptrdiff_t paired = quarters && here <= 32 ? width / 8 * 8 : 0;
+                for (i = 0; i < rows; i++) {
+                    int32_t *to = tile + i * width * lanes;
+                    const uint8_t **from = taps + i * width * taps_count;
+                    if (conv->ordered) {
+                        overflowed |= run_ordered_pixels(conv, from, (int)taps_count, width, c, here, to);
+                        continue;
+                    }
+                    if (paired) run_pixels(conv, from, (int)taps_count, paired, c, here, limit, to, lanes, 1);
+                    run_pixels(conv, from + paired * taps_count, (int)taps_count, width - paired, c, here, limit,
+                               to + paired * lanes, lanes, 0);
+                    if (paired)
+                        conv->isa->requantize_quarters(to, lanes, (int)paired, (int)c, (int)here, with,
+                                                       element(out, out_type, (pixel + i * width) * channels + c), out_type,
+                                                       channels, 1);
+                    if (paired && paired < width)
+                        conv->isa->requantize_quarters(to + paired * lanes, lanes, (int)(width - paired), (int)c, (int)here, with,
+                                                       element(out, out_type, (pixel + i * width + paired) * channels + c),
+                                                       out_type, channels, 0);
+                }
+                if (paired) continue;
+                if (quarters) {
+                    conv->isa->requantize_quarters(tile, lanes, (int)count, (int)c, (int)here, with,
+                                                   element(out, out_type, pixel * channels + c), out_type, channels, 0);
+                    continue;
+                }
+                if (!conv->ordered && conv->shared_stride && conv->isa->natural_order) conv->isa->natural_order(tile, lanes, (int)count);
                 if (with)
                     conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
                                           element(out, out_type, pixel * channels + c), out_type, channels);
@@ -262,5 +325,5 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
         }
     }
     free(memory);
-    return 0;
+    return overflowed;
 }

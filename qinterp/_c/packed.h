@@ -32,6 +32,17 @@ enum qi_requantization {
     QI_FLOAT64     /* float64 scale, ties away from zero */
 };
 
+/* The same constants in quarters. A block of 64 channels is then four vectors, the q-th of which holds channels
+   16L + 4q .. 16L + 4q + 3 in its L-th 128 bits: as interleaving four rows of bytes leaves them, and as packing to bytes
+   takes them. A last block of at most 32 channels has them twice, for two pixels side by side. */
+typedef struct {
+    const uint8_t *possible; /* one a block: plain, or by float32 */
+    const int32_t *multiplier, *rest; /* rest: shift - 31 */
+    const int64_t *twice;    /* 2 above; of each vector the even lanes, then the odd ones */
+    int32_t nudge;           /* added to the high half of a negative product: -1 if `below` is less than `above` */
+    const float *scale32;
+} qi_quarters;
+
 typedef struct {
     int kind;
     int32_t zero_point, low, high;
@@ -39,9 +50,10 @@ typedef struct {
        y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
     const int32_t *left, *multiplier;
     const int64_t *above, *below, *shift;
-    const uint8_t *plain; /* one for each 16 channels: left is 0 and shift at least 32 in all of them */
+    const uint8_t *plain; /* one for each 16 channels: left is 0, shift at least 32 and |x| < 2^30 in all of them */
     const float *scale32;
     const double *scale64;
+    qi_quarters quarters;
 } qi_requantizer;
 
 /* ---- kernels of an instruction set ---- */
@@ -67,6 +79,14 @@ typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int ker
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
+/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). `paired`: four rows of the tile
+   hold eight pixels, the fifth to eighth in the upper halves. */
+typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired);
+
+/* Rows of 64 accumulators in quarters, in place. */
+typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows);
+
 struct qi_conv;
 /* The rows of `count` output pixels from the `first` on, of one group's input channels; up to 64 bytes beyond the last row
    are written too. */
@@ -82,6 +102,20 @@ typedef struct {
 typedef void qi_ordered_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
                              const int32_t *start, qi_limits limits, int32_t *tile, ptrdiff_t tile_stride,
                              int *overflowed);
+
+/* What ordered accumulation needs beyond its operands. */
+typedef struct {
+    int subtract;                           /* taken from every value of a row, padding included */
+    qi_limits limits;
+    const int32_t *order;                   /* (taps): their positions, in order; NULL: as they are */
+    const int64_t *correction, *last_bias;  /* (out_channels): added when all products are in */
+    int bits, overflow, each_step;          /* of these additions */
+} qi_in_order;
+
+/* One pixel: tile[c] = start[c] and x at taps[order[t]] + offset by channel c, each step saturated; weights in order. */
+typedef void qi_depthwise_ordered(const uint8_t *const *taps, const qi_in_order *in_order, int count, ptrdiff_t offset,
+                                  int x_type, int channels, const int16_t *weights, ptrdiff_t weights_stride,
+                                  const int32_t *start, int32_t *tile, int *overflowed);
 
 /* ---- loops over elements; see elementwise.h ---- */
 
@@ -114,10 +148,15 @@ typedef struct {
     qi_depthwise *depthwise;
     qi_depthwise_columns *depthwise_columns; /* NULL where there is none */
     qi_requantize *requantize;
+    /* blocks of 64 channels in quarters; NULL where there are none */
+    qi_natural_order *natural_order;
+    qi_requantize_quarters *requantize_quarters;
+    qi_depthwise_columns *depthwise_pairs; /* of at most 32 channels, `pixels` a multiple of 8 */
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
     qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
+    qi_depthwise_ordered *depthwise_ordered;
     qi_run_stages *run_stages;
     qi_widen *widen;
     qi_combine *combine;
@@ -149,6 +188,7 @@ typedef struct qi_conv {
     const uint8_t *contiguous;              /* (out_width): the window's columns follow each other */
     int direct;                             /* the rows of the product are the pixels of the input */
     ptrdiff_t row_bytes;
+    int quartered;                          /* whole blocks of 64 channels are packed in quarters */
     int step_bytes;                         /* of a channel's weights: 4, for a narrow ordered convolution 2 */
     int segments;                           /* of the depth; more than one for 64-bit accumulators */
     const int32_t *segment_steps;           /* (segments) */
@@ -158,11 +198,7 @@ typedef struct qi_conv {
     /* ordered accumulation: `ordered` is not NULL */
     qi_ordered_gemm *ordered;
     int ordered_block;                      /* channels of a block */
-    int subtract;                           /* taken from every value of a row, padding included */
-    qi_limits limits;
-    const int32_t *order;                   /* (depth): position in the row of each tap, in order; NULL: as it is */
-    const int64_t *correction, *last_bias;  /* (out_channels): added when all products are in */
-    int bits, overflow, each_step;          /* of these additions */
+    qi_in_order in_order;
 } qi_conv;
 
 typedef struct {
@@ -176,6 +212,8 @@ typedef struct {
     const void *weights;
     const int32_t *bias;                    /* (padded channels) */
     int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
+    int ordered;                            /* weights: (taps in order, channels) int16 */
+    qi_in_order in_order;
 } qi_depthwise_conv;
 
 /* Exactly one of accumulators, wide (64 bits) and out is not NULL. Return -1 when there is no memory, else whether an

@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
 
-from qinterp.difference.causes import Causes, Truth, classify
-from qinterp.difference.nodes import NodeRunner, Prepared, operand_values, try_run
+from qinterp.difference.causes import Causes, Judge
+from qinterp.difference.nodes import NodeRunner, Prepared
+from qinterp.difference.segments import Evidence, Segment
 from qinterp.difference.sides import RUNTIME, Side
 from qinterp.difference.statistics import Differences
 from qinterp.difference.suspects import find_suspect
 from qinterp.difference.wording import (
     GROUPS,
     differing_groups,
+    listed,
     phrase,
     preparation_phrase,
     tie_phrase,
 )
 from qinterp.errors import QInterpError
 from qinterp.ir import Graph, Node
-from qinterp.ir.tensor import Array
 from qinterp.numerics.records import to_table
-from qinterp.schemes_io import scheme_names
+from qinterp.schemes_io import sound_scheme_names
 
 _PLAUSIBLE = ("verified", "source", "literature", "definition")  # levels of evidence, best first
+_MOST_TRIES = 100  # sets of groups, in segments of several kinds of operators
 _LARGEST_ROUNDING = 1  # LSB that two roundings of the same sum can differ by
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """One sample of a node that creates differences.
-
-    Attributes
-    ----------
-    operands : captured tensors that the node, or the segment up to it, starts from.
-    ours : what the executed side makes of them, by tensor name.
-    theirs : what the other side has.
-    """
-
-    operands: Mapping[str, Array]
-    ours: Mapping[str, Array]
-    theirs: Mapping[str, Array]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it holds on to."""
-        held = (*self.operands.values(), *self.ours.values(), *self.theirs.values())
-        return sum(value.nbytes for value in held)
+Atom = tuple[str, str]
+"""A kind of operator, and a group of the fields of a scheme that apply to it."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +69,34 @@ class Blame:
 
 @dataclass
 class _Case:
-    """What is known of one node before it is put into words."""
+    """What is known of a segment before it is put into words.
+
+    Attributes
+    ----------
+    own, other : how each side computes its nodes, by name.
+    found : the smallest sets of atoms that explain it.
+    where : the one node of the segment that they are of, if it is not all of a kind.
+    """
 
     node: Node
     unit: tuple[str, ...]
     evidence: Sequence[Evidence]
-    own: Prepared | None = None
-    other: Prepared | None = None
-    groups: tuple[tuple[str, ...], ...] = ()
+    own: Mapping[str, Prepared] = field(default_factory=dict)
+    other: Mapping[str, Prepared] = field(default_factory=dict)
+    found: tuple[tuple[Atom, ...], ...] = ()
+    where: str | None = None
     schemes: tuple[str, ...] = ()
     suspect: str | None = None
     causes: Causes = field(default_factory=Causes)
+
+    def of_kind(self, kind: str, groups: Sequence[str]) -> tuple[Prepared, Prepared]:
+        """The first node of a kind, on either side, that differs in these groups."""
+        names = [n for n in self.other if self.other[n].node.kind == kind]
+        differing = (
+            n for n in names if set(groups) & set(differing_groups(self.own[n], self.other[n]))
+        )
+        name = next(differing, names[0])
+        return self.own[name], self.other[name]
 
 
 class Blamer:
@@ -116,8 +118,8 @@ class Blamer:
         self._known: dict[str, NodeRunner] = {}
 
     @cached_property
-    def _truth(self) -> Truth:
-        return Truth(self._graph)
+    def _truth(self) -> NodeRunner:
+        return NodeRunner(self._graph, "exact")
 
     def blame(
         self,
@@ -127,26 +129,21 @@ class Blamer:
         evidence: Sequence[Evidence],
     ) -> Blame:
         """The blame for what ``node`` creates, from some samples in which it does."""
-        case = _Case(node, unit, evidence)
+        first = evidence[0]  # nodes are prepared for shapes: samples of another batch are left out
+        case = _Case(node, unit, [e for e in evidence if e.shapes == first.shapes])
         runner = self._other
         if runner is None:
             case.schemes = tuple(self._schemes(case))
             runner = self._scheme(case.schemes[0]) if case.schemes else None
+        self._search(case, runner)
         if len(unit) == 1:
-            case.own = self._prepared(self._runner, case)
-            case.other = self._prepared(runner, case) if runner is not None else None
-            if case.own is not None and case.other is not None:
-                case.groups = tuple(self._smallest(case, case.own, case.other))
-            elif runner is None:
-                self._suspect(case)
             self._classify(case, runner)
-        changes = tuple(_changes(case.other, groups) for groups in case.groups if case.other)
         reason = self._explanation(case, created)
         return Blame(
             f"{_where(case)}: {reason}: {_counts(case, created)}",
             reason,
-            case.groups,
-            changes,
+            tuple(_groups(atoms) for atoms in case.found),
+            tuple(_changes(case, atoms) for atoms in case.found),
             case.schemes,
             case.suspect,
             case.causes,
@@ -156,7 +153,7 @@ class Blamer:
 
     def _schemes(self, case: _Case) -> list[str]:
         """Known schemes that make of the operands exactly what the other side has."""
-        names = sorted(scheme_names(), key=self._plausibility)
+        names = sorted(sound_scheme_names(), key=self._plausibility)
         return [name for name in names if self._reproduces(self._scheme(name), case)]
 
     def _plausibility(self, name: str) -> tuple[bool, int]:
@@ -174,53 +171,34 @@ class Blamer:
         nodes = [self._graph.node(name) for name in case.unit]
         for evidence in case.evidence:
             values, _ = runner.run_nodes(nodes, evidence.operands)
-            if not _equal(evidence.theirs, values.get):
-                return False
+            for name, value in evidence.theirs.items():
+                if name not in values or not np.array_equal(values[name], value):
+                    return False
         return True
 
-    @staticmethod
-    def _prepared(runner: NodeRunner, case: _Case) -> Prepared | None:
+    def _search(self, case: _Case, other: NodeRunner | None) -> None:
+        """What explains the segment: parts of the other side's scheme, or a usual mistake."""
         try:
-            return runner.prepared(case.node, case.evidence[0].operands)
+            segment = Segment(self._runner, case.unit, case.evidence)
         except QInterpError:
-            return None
-
-    def _smallest(self, case: _Case, own: Prepared, other: Prepared) -> list[tuple[str, ...]]:
-        """The smallest sets of groups that explain every sample."""
-        differing = differing_groups(own, other)
-        for size in range(1, len(differing) + 1):
-            found = [
-                groups
-                for groups in combinations(differing, size)
-                if self._explains(case, own, other, groups)
-            ]
-            if found:
-                return found
-        return []
-
-    def _explains(
-        self, case: _Case, own: Prepared, other: Prepared, groups: tuple[str, ...]
-    ) -> bool:
-        mixed = hybrid(own, other, groups)
-        for evidence in case.evidence:
-            operands = operand_values(self._graph, case.node, evidence.operands)
-            outputs = try_run(mixed, operands)
-            if outputs is None:
-                return False
-            made = dict(zip(case.node.outputs, outputs, strict=False))
-            if not _equal(evidence.theirs, made.get):
-                return False
-        return True
-
-    def _suspect(self, case: _Case) -> None:
-        """Look for a usual mistake; the first sample is enough to tell one from another."""
-        first = case.evidence[0]
-        found = find_suspect(self._runner, case.node, first.operands, first.theirs)
+            return
+        case.own = segment.own
+        if other is not None:
+            try:
+                case.other = segment.prepared(other)
+            except QInterpError:
+                return
+            case.found = tuple(_smallest(segment, case))
+            return
+        found = find_suspect(segment)
         if found is None:
             return
+        case.where = found.where
         case.suspect = found.text or None
-        if found.prepared is not None:
-            case.other, case.groups = found.prepared, (found.groups,)
+        if found.changed:
+            case.other = found.changed
+            (kind,) = {prepared.node.kind for prepared in found.changed.values()}
+            case.found = (tuple((kind, group) for group in found.groups),)
 
     def _classify(self, case: _Case, other: NodeRunner | None) -> None:
         """Place the differing elements of the first output against the exact result."""
@@ -234,36 +212,54 @@ class Blamer:
             for letter, runner in zip(letters, (self._runner, other), strict=True)
             if runner is not None
         }
+        judge = Judge(self._truth, case.node, case.evidence[0].operands, runners)
         for evidence in case.evidence:
             if name not in evidence.theirs:
                 continue
             codes = dict(zip(letters, (evidence.ours[name], evidence.theirs[name]), strict=True))
-            classify(self._truth, case.node, evidence.operands, codes, runners, case.causes)
+            judge.count(evidence.operands, codes, case.causes)
 
     # ---- saying it ------------------------------------------------------------------------
 
     def _explanation(self, case: _Case, created: Differences) -> str:
+        at = f" in {case.where}" if case.where else ""
         if case.suspect is not None:
-            return case.suspect if self._executed == "a" else _exchange(case.suspect)
-        if case.groups and case.own is not None and case.other is not None:
-            a, b = case.own, case.other
-            if self._executed == "b":
-                a, b = b, a
-            said = [_headline(groups, a, b, case.causes) for groups in case.groups]
+            return (case.suspect if self._executed == "a" else _exchange(case.suspect)) + at
+        if case.found:
+            said = [self._phrase(case, atoms) for atoms in case.found]
             text = said[0] if len(said) == 1 else f"either {' or '.join(said)}, each alone"
-            return text + _as_in(case.schemes)
+            return text + at + _as_in(case.schemes)
         if case.schemes:
-            return f"exactly what {_listed(case.schemes)} gives"
+            return f"exactly what {listed(case.schemes)} gives"
         if self._other is not None:
             return "no part of the two schemes alone explains it"
-        return self._unexplained(case.node, created)
+        return self._unexplained(case, created)
 
-    def _unexplained(self, node: Node, created: Differences) -> str:
+    def _phrase(self, case: _Case, atoms: Sequence[Atom]) -> str:
+        """How the sides differ in these atoms, kind by kind where the segment has several."""
+        kinds = {self._graph.node(name).kind for name in case.unit}
+        said = []
+        for kind in dict.fromkeys(kind for kind, _ in atoms):
+            groups = [group for k, group in atoms if k == kind]
+            a, b = case.of_kind(kind, groups)
+            if self._executed == "b":
+                a, b = b, a
+            in_kind = f"in {kind} " if len(kinds) > 1 and not case.where else ""
+            said.append(in_kind + _headline(groups, a, b, case.causes))
+        return "; ".join(said)
+
+    def _unexplained(self, case: _Case, created: Differences) -> str:
         if created.unit == "ULP":
             return "no known scheme gives these floats: another order, or another math library"
-        if created.max_lsb <= _LARGEST_ROUNDING:
+        if created.max_lsb <= _LARGEST_ROUNDING and len(case.unit) == 1:
             return "no known scheme gives this rounding"
-        constant = any(self._graph.tensors[name].is_constant for name in node.inputs if name)
+        if len(case.unit) > 1:
+            return (
+                "no known scheme or usual mistake gives this; tensors from in between would tell "
+                "which of these nodes it is"
+            )
+        tensors = [self._graph.tensors[name] for name in case.node.inputs if name]
+        constant = any(tensor.is_constant for tensor in tensors)
         suspicious = "weights, zero points" if constant else "tables, zero points"
         return (
             "no known scheme or usual mistake gives this, and it is too much for a rounding: look "
@@ -278,25 +274,53 @@ def hybrid(own: Prepared, other: Prepared, groups: Sequence[str]) -> Prepared:
     return own.altered(replace(own.policy, **fields), chosen.recipe, chosen.params)
 
 
-def _changes(other: Prepared, groups: Sequence[str]) -> dict[str, Any]:
-    """Key paths and values that give a scheme the other's groups at this kind of operator."""
-    kind = other.node.kind
-    changes = {
-        f"{kind}.{name}": to_table(getattr(other.policy, name))
-        for group in groups
-        for name in GROUPS[group]
-    }
-    if "recipe" in groups:
-        params = to_table(other.params) if other.params is not None else {}
-        changes[f"{kind}.recipe"] = {"name": other.recipe, **params}
+def _smallest(segment: Segment, case: _Case) -> list[tuple[Atom, ...]]:
+    """The smallest sets of atoms that explain every sample; where there are many, a small one."""
+    pairs = [(case.own[name], case.other[name]) for name in case.own]
+    atoms = list(dict.fromkeys((a.node.kind, g) for a, b in pairs for g in differing_groups(a, b)))
+
+    def explains(chosen: Sequence[Atom]) -> bool:
+        mixed = {}
+        for a, b in pairs:
+            groups = [group for kind, group in chosen if kind == a.node.kind]
+            if set(groups) & set(differing_groups(a, b)):
+                mixed[a.node.name] = hybrid(a, b, groups)
+        return bool(mixed) and segment.explained(mixed)
+
+    tries = 0
+    for size in range(1, len(atoms) + 1):
+        tries += comb(len(atoms), size)
+        if tries > _MOST_TRIES:
+            break
+        found = [chosen for chosen in combinations(atoms, size) if explains(chosen)]
+        if found:
+            return found
+    if tries <= _MOST_TRIES or not explains(atoms):
+        return []
+    needed = list(atoms)
+    for atom in atoms:
+        fewer = [other for other in needed if other != atom]
+        if explains(fewer):
+            needed = fewer
+    return [tuple(needed)]
+
+
+def _groups(atoms: Sequence[Atom]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(group for _, group in atoms))
+
+
+def _changes(case: _Case, atoms: Sequence[Atom]) -> dict[str, Any]:
+    """Key paths and values that give a scheme the other's groups at these kinds of operator."""
+    changes = {}
+    for kind in dict.fromkeys(kind for kind, _ in atoms):
+        groups = [group for k, group in atoms if k == kind]
+        _, other = case.of_kind(kind, groups)
+        for name in (name for group in groups for name in GROUPS[group]):
+            changes[f"{kind}.{name}"] = to_table(getattr(other.policy, name))
+        if "recipe" in groups:
+            params = to_table(other.params) if other.params is not None else {}
+            changes[f"{kind}.recipe"] = {"name": other.recipe, **params}
     return changes
-
-
-def _equal(wanted: Mapping[str, Array], have: Callable[[str], Array | None]) -> bool:
-    return all(
-        (made := have(name)) is not None and np.array_equal(made, value)
-        for name, value in wanted.items()
-    )
 
 
 # ---- sentences --------------------------------------------------------------------------------
@@ -348,11 +372,7 @@ def _counts(case: _Case, created: Differences) -> str:
 
 
 def _as_in(schemes: Sequence[str]) -> str:
-    return f", as in {_listed(schemes)}" if schemes else ""
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return f", as in {listed(schemes)}" if schemes else ""
 
 
 def _exchange(text: str) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from qinterp.difference.nodes import NodeRunner, Prepared, operand_values, try_run
+from qinterp.difference.nodes import NodeRunner, Prepared, operand_values
 from qinterp.errors import QInterpError
-from qinterp.ir import Graph, Node
+from qinterp.ir import Node
 from qinterp.ir.tensor import Array
 from qinterp.numerics.scales import EffectiveScale
 from qinterp.numerics.stages import DivideScale, Scale, ScaleExact
+from qinterp.ops import NO_NOTES
+from qinterp.ops._operator import Run
 
 _MOST = 20_000  # elements looked at one by one, in Python integers
 
@@ -45,31 +47,110 @@ class Causes:
         return sum(n for kind, n in self.kinds.items() if kind.startswith(cause))
 
 
-class Truth:
-    """Exact results of the nodes of a graph, rounded either way where they are ties."""
+class Judge:
+    """Places the differing elements of one node, for operands of certain shapes.
 
-    def __init__(self, graph: Graph) -> None:
-        self.runner = NodeRunner(graph, "exact")
+    Parameters
+    ----------
+    truth : of the scheme "exact".
+    values : the node's operands in any sample.
+    runners : of the sides that can be executed, by side ("a", "b").
+    """
 
-    def both(self, node: Node, values: Mapping[str, Array]) -> tuple[Array, Array] | None:
-        """The first output with ties toward negative, and toward positive; None if unknown."""
+    def __init__(
+        self, truth: NodeRunner, node: Node, values: Mapping[str, Array],
+        runners: Mapping[str, NodeRunner],
+    ) -> None:  # fmt: skip
+        self._node = node
+        self._runners = {"exact": truth, **runners}
+        self._graph = truth.graph
+        self._roundings: list[Run] = []
+        self._factors: dict[str, list[Fraction]] = {}
         try:
-            prepared = self.runner.prepared(node, values)
-            operands = operand_values(self.runner.graph, node, values)
-            found = [
-                _rounded(prepared, rule, operands)
-                for rule in ("ties_toward_negative", "ties_toward_positive")
-            ]
+            prepared = truth.prepared(node, values)
+            for rule in ("ties_toward_negative", "ties_toward_positive"):
+                run = _rounded(prepared, rule).runnable()
+                if run is not None:
+                    self._roundings.append(run)
+            self._factors = self._find_factors(values)
+        except QInterpError:
+            pass
+
+    def count(self, values: Mapping[str, Array], codes: Mapping[str, Array], found: Causes) -> None:
+        """Count the differing elements of one sample.
+
+        Parameters
+        ----------
+        values : the operands that both sides had.
+        codes : the node's first output by side, "a" and "b".
+        found : is added to.
+        """
+        both = self._exact(values)
+        where = np.flatnonzero(codes["a"] != codes["b"])[:_MOST]
+        found.looked_at += where.size
+        if both is None or both[0].shape != codes["a"].shape:
+            found.kinds["unknown"] += where.size
+            return
+        low, high = (side.reshape(-1)[where].astype(np.int64) for side in both)
+        at = {side: value.reshape(-1)[where].astype(np.int64) for side, value in codes.items()}
+        # twice the distance to the middle of the two roundings, which is the result if it is a tie
+        distance = {side: np.abs(2 * value - (low + high)) for side, value in at.items()}
+        tie = low != high
+        found.ties += int(tie.sum())
+        for side, other in ("ab", "ba"):
+            found.nearer[side] += int((~tie & (distance[side] < distance[other])).sum())
+        found.nearer["neither"] += int((~tie & (distance["a"] == distance["b"])).sum())
+        sums = self._sums(values, where)
+        for i in range(where.size):
+            found.kinds[_cause(i, at, int(low[i]), bool(tie[i]), sums)] += 1
+
+    def _exact(self, values: Mapping[str, Array]) -> tuple[Array, Array] | None:
+        """The first output with ties toward negative, and toward positive; None if unknown."""
+        operands = operand_values(self._graph, self._node, values)
+        try:
+            outputs = [run(operands, NO_NOTES)[0] for run in self._roundings]
+        except (QInterpError, ValueError, ArithmeticError):
+            return None
+        if len(outputs) < 2 or outputs[0].dtype.kind == "f":
+            return None
+        return outputs[0], outputs[1]
+
+    def _notes(self, side: str, values: Mapping[str, Array]) -> Mapping[str, Any]:
+        wanted = ("accumulator", "multiplier", "shift")
+        result = self._runners[side].run(self._node, values, wanted)
+        return result.notes.get(self._node.name, {})
+
+    def _find_factors(self, values: Mapping[str, Array]) -> dict[str, list[Fraction]]:
+        """What each side multiplies its accumulators by; none if the node has no such."""
+        if "multiplier" not in self._notes("exact", values):
+            return {}
+        found = {}
+        for side in self._runners.keys() - {"exact"}:
+            notes = self._notes(side, values)
+            if "multiplier" in notes:
+                found[side] = _factors(self._runners[side].prepared(self._node, values), notes)
+        return found
+
+    def _sums(self, values: Mapping[str, Array], where: Array) -> _Sums | None:
+        """Accumulators at the differing elements; None if the node is no requantized sum."""
+        try:
+            total = self._notes("exact", values).get("accumulator") if self._factors else None
+            if total is None:
+                return None
+            own = {side: self._notes(side, values)["accumulator"] for side in self._factors}
         except QInterpError:
             return None
-        low, high = found
-        if low is None or high is None or low.dtype.kind == "f":
-            return None
-        return low, high
+        return _Sums(
+            total.reshape(-1)[where],
+            {side: accumulators.reshape(-1)[where] for side, accumulators in own.items()},
+            where % total.shape[-1],
+            self._graph.tensors[self._node.outputs[0]].zero_point,
+            self._factors,
+        )
 
 
-def _rounded(exact: Prepared, rule: Any, operands: Sequence[Array | None]) -> Array | None:
-    """The first output of an exact node under another rule for ties."""
+def _rounded(exact: Prepared, rule: Any) -> Prepared:
+    """An exact node under another rule for ties."""
     policy, params = exact.policy, exact.params
     if hasattr(params, "rounding"):
         params = replace(params, rounding=rule)
@@ -81,45 +162,7 @@ def _rounded(exact: Prepared, rule: Any, operands: Sequence[Array | None]) -> Ar
                 for stage in policy.requantize
             ),
         )
-    outputs = try_run(exact.altered(policy, exact.recipe, params), operands)
-    return outputs[0] if outputs else None
-
-
-def classify(
-    truth: Truth,
-    node: Node,
-    values: Mapping[str, Array],
-    codes: Mapping[str, Array],
-    runners: Mapping[str, NodeRunner],
-    found: Causes,
-) -> None:
-    """Count the differing elements of one sample.
-
-    Parameters
-    ----------
-    values : the operands that both sides had.
-    codes : the node's first output by side, "a" and "b".
-    runners : of the sides that can be executed, by side.
-    found : is added to.
-    """
-    both = truth.both(node, values)
-    where = np.flatnonzero(codes["a"] != codes["b"])[:_MOST]
-    found.looked_at += where.size
-    if both is None or both[0].shape != codes["a"].shape:
-        found.kinds["unknown"] += where.size
-        return
-    low, high = (side.reshape(-1)[where].astype(np.int64) for side in both)
-    at = {side: value.reshape(-1)[where].astype(np.int64) for side, value in codes.items()}
-    # twice the distance to the middle of the two roundings, which is the result if it is a tie
-    distance = {side: np.abs(2 * value - (low + high)) for side, value in at.items()}
-    tie = low != high
-    found.ties += int(tie.sum())
-    for side, other in ("ab", "ba"):
-        found.nearer[side] += int((~tie & (distance[side] < distance[other])).sum())
-    found.nearer["neither"] += int((~tie & (distance["a"] == distance["b"])).sum())
-    sums = _Sums.of(truth, node, values, runners, where)
-    for i in range(where.size):
-        found.kinds[_cause(i, at, int(low[i]), bool(tie[i]), sums)] += 1
+    return exact.altered(policy, exact.recipe, params)
 
 
 def _cause(i: int, at: Mapping[str, Any], exact: int, tie: bool, sums: _Sums | None) -> str:
@@ -150,40 +193,6 @@ class _Sums:
     channels: Any
     zero_point: int
     factors: dict[str, list[Fraction]]
-
-    @classmethod
-    def of(
-        cls,
-        truth: Truth,
-        node: Node,
-        values: Mapping[str, Array],
-        runners: Mapping[str, NodeRunner],
-        where: Array,
-    ) -> _Sums | None:
-        """None for a node that is not a sum of products, requantized."""
-        wanted = ("accumulator", "multiplier", "shift")
-        try:
-            notes = truth.runner.run(node, values, wanted).notes.get(node.name, {})
-            if "multiplier" not in notes:
-                return None
-            own = {}
-            for side, runner in runners.items():
-                own[side] = runner.run(node, values, wanted).notes.get(node.name, {})
-            factors = {
-                side: _factors(runners[side].prepared(node, values), own[side])
-                for side in own
-                if "multiplier" in own[side]
-            }
-        except QInterpError:
-            return None
-        total = notes["accumulator"]
-        return cls(
-            total.reshape(-1)[where],
-            {s: own[s]["accumulator"].reshape(-1)[where] for s in factors},
-            where % total.shape[-1],
-            truth.runner.graph.tensors[node.outputs[0]].zero_point,
-            factors,
-        )
 
     def product(self, side: str, i: int) -> Fraction | None:
         """The exact result of what ``side`` multiplies, zero point included."""

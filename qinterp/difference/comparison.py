@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import os
-from collections import Counter, deque
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qinterp.difference.blame import Blame, Blamer, Evidence
+from qinterp.difference.blame import Blame, Blamer
 from qinterp.difference.dumps import Match
 from qinterp.difference.nodes import NodeRunner, operands
+from qinterp.difference.segments import Evidence
 from qinterp.difference.sides import Given, Side, open_side
 from qinterp.difference.statistics import (
     Differences,
@@ -24,6 +26,7 @@ from qinterp.difference.statistics import (
     real_values,
     signed_difference,
 )
+from qinterp.difference.streaming import in_order
 from qinterp.difference.tolerances import Tolerances, Violation
 from qinterp.errors import InputError, QInterpError
 from qinterp.interpreter import Inputs
@@ -131,6 +134,12 @@ class Diff:
         return next((n for n in self.nodes if n.diverges), None)
 
     @property
+    def compared(self) -> int:
+        """How many nodes could be compared; where it is none, nothing is known."""
+        known = (n.end_to_end or n.created for n in self.nodes)
+        return sum(found is not None and found.size > 0 for found in known)
+
+    @property
     def same(self) -> bool:
         """Whether nothing that could be compared differs."""
         return self.first is None and not any(d.count for d in self.inputs.values())
@@ -153,7 +162,9 @@ class Diff:
         first = self.first
         head = f"{self.graph.name or 'graph'}, {self.a} (A) against {self.b} (B)"
         if first is None:
-            return f"{head}: the same in {_count(self.samples, 'sample')}"
+            seen = self.compared
+            some = "" if seen == len(self.nodes) else f" at {seen} of {len(self.nodes)} nodes"
+            return f"{head}: the same{some} in {_count(self.samples, 'sample')}"
         found = first.end_to_end or first.created
         assert found is not None
         return (
@@ -185,8 +196,9 @@ def diff(
     ----------
     graph : from :func:`qinterp.load`.
     inputs : as for :meth:`Interpreter.run`, or an iterable of such, which is streamed.
-    a, b : a scheme (name, path, object), a Result, a Capture, a dict of tensors, the path of a
-        dump, "runtime:NAME", or an iterable of dicts, one for each sample. A is the baseline.
+    a, b : a scheme (name, path, object, or a NodeRunner, which many comparisons can share), a
+        Result, a Capture, a dict of tensors, the path of a dump, "runtime:NAME", or an iterable of
+        dicts, one for each sample. A is the baseline.
     match : how the tensors of a dump are found in the graph.
     labels : the right classes, one for each row of scores, in order.
     original : the float model that this one was quantized from, to compare the outputs with.
@@ -249,6 +261,7 @@ class _Comparison:
             blamer = Blamer(graph, self.reader, other, self.executed)
             for entry in self.total.nodes:
                 entry._blamer = blamer
+        self.stop = threading.Event()
         self._largest: Counter[str] = Counter()
         self._evidence_bytes = 0
         self._full: set[str] = set()
@@ -263,27 +276,17 @@ class _Comparison:
     ) -> Diff:
         """Compare every sample, in order, with a bounded look-ahead."""
         total = self.total
-        pending: deque[Future[_Sample]] = deque()
-        pool = ThreadPoolExecutor(workers) if workers > 1 else None
-        with pool or nullcontext():
-            try:
-                for task in self._tasks(samples, labels):
-                    if pool is None:
-                        self._add(_Sample(self, *task))
-                    else:
-                        pending.append(pool.submit(_Sample, self, *task))
-                        if len(pending) <= 2 * workers:
-                            continue
-                        self._add(pending.popleft().result())
+        tasks = self._tasks(samples, labels)
+        compared = in_order(tasks, lambda task: _Sample(self, *task), workers, self.stop)
+        try:
+            with closing(compared):
+                for sample in compared:
+                    self._add(sample)
                     done(total.samples)
-                while pending:
-                    self._add(pending.popleft().result())
-                    done(total.samples)
-            except KeyboardInterrupt:
-                total.interrupted = True
-            finally:
-                for future in pending:
-                    future.cancel()
+        except KeyboardInterrupt:
+            total.interrupted = True
+        if not (total.samples or total.interrupted):
+            raise InputError("no inputs were given: there is nothing to compare")
         self._finish()
         return total
 
@@ -296,10 +299,7 @@ class _Comparison:
             drawn = {letter: side.draw() for letter, side in self.sides.items()}
             rows = None
             if known is not None:
-                wanted = _batch(self.graph, inputs)
-                rows = np.array([label for _, label in zip(range(wanted), known, strict=False)])
-                if len(rows) != wanted:
-                    raise InputError(f"no labels are left for sample {number}")
+                rows = _labels(known, _batch(self.graph, inputs), number)
             yield number, inputs, drawn, rows
 
     def wants_evidence(self, node: Node) -> bool:
@@ -377,6 +377,17 @@ def _named(graph: Graph, inputs: Inputs) -> dict[str, Array]:
     return {graph.find_tensor(name).name: np.asarray(value) for name, value in inputs.items()}
 
 
+def _labels(known: Iterator[Any], wanted: int, number: int) -> Array:
+    """The next ``wanted`` labels."""
+    drawn = [label for _, label in zip(range(wanted), known, strict=False)]
+    if len(drawn) != wanted:
+        raise InputError(f"no labels are left for sample {number}")
+    try:
+        return np.array([operator.index(label) for label in drawn], np.int64)
+    except (TypeError, OverflowError):
+        raise InputError(f"sample {number}: labels are numbers of classes, got {drawn}") from None
+
+
 def _batch(graph: Graph, inputs: Inputs) -> int:
     value = next(iter(_named(graph, inputs).values()))
     return len(value) if value.ndim else 1
@@ -429,6 +440,8 @@ class _Sample:
         for name in self._graph.inputs:
             self._subtract(name)
         for node in self._graph.nodes:
+            if comparison.stop.is_set():  # nobody wants this sample any more
+                return
             self._run(node)
             self._force(node)
             for name in node.outputs:
@@ -518,6 +531,7 @@ class _Sample:
     def _subtract(self, name: str) -> None:
         """The differences of one tensor, as far as its values are known."""
         a, b, forced = self._values["a"].get(name), self._values["b"].get(name), None
+        self._check_shapes(name, a, b)
         if self._graph.producer(name) is not None:
             forced = self._forced.get(name)
         first, second = (self.created, self.propagated)
@@ -526,6 +540,20 @@ class _Sample:
         self._put(self.end_to_end, name, b, a)
         self._put(first, name, b, forced)
         self._put(second, name, forced, a)
+
+    def _check_shapes(self, name: str, a: Array | None, b: Array | None) -> None:
+        """Captured tensors of another batch are no difference but a mistake."""
+        sides = self._comparison.sides
+        if a is None or b is None or a.shape == b.shape:
+            return
+        if not (sides["a"].captured or sides["b"].captured):
+            return
+        producer = self._graph.producer(name)
+        raise InputError(
+            f"sample {self._number}: {producer.name if producer else name} is {list(a.shape)} in "
+            f"A ({sides['a'].label}) and {list(b.shape)} in B ({sides['b'].label}): were the "
+            "tensors captured from other inputs, or another batch?"
+        )
 
     def _put(
         self, where: dict[str, Differences], name: str, b: Array | None, a: Array | None

@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from qinterp.capture import Capture
+from qinterp.capture import UNREADABLE, Capture, read_array, tensor_name
 from qinterp.difference.statistics import along_axes
 from qinterp.errors import InputError, SchemeError
 from qinterp.ir import Graph, Tensor
@@ -87,6 +87,24 @@ class _Manifest:
     layout: Literal["NHWC", "NCHW"] | None = None
 
 
+@dataclass(frozen=True)
+class _Votes:
+    """What all tensors of a dump have in common, since they come from one device.
+
+    It decides for those that by themselves could be read either way.
+
+    Attributes
+    ----------
+    channels_first : of images.
+    shifted : signed codes are dumped as unsigned ones.
+    codes : floats hold codes, and not the real numbers that they stand for.
+    """
+
+    channels_first: bool = False
+    shifted: bool = False
+    codes: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class _Raw:
     """A dumped array before it is recognised."""
@@ -132,7 +150,12 @@ def read_dump(path: Path, graph: Graph, match: Match = "auto") -> Dump:
 
 def fit_dump(tensors: Mapping[str, Any], graph: Graph, match: Match = "auto") -> Dump:
     """Recognise arrays given by name; see :func:`read_dump`."""
-    raws = [_Raw(name, np.asarray(value)) for name, value in tensors.items()]
+    raws = []
+    for name, value in tensors.items():
+        try:
+            raws.append(_Raw(str(name), np.asarray(value)))
+        except ValueError as error:
+            raise InputError(f"dumped tensor {name!r}: not an array: {error}") from None
     return _recognise(raws, graph, match, "the tensors given")
 
 
@@ -140,7 +163,7 @@ def _read(path: Path) -> list[_Raw]:
     if path.suffix == ".npz":
         return [_Raw(name, value, str(path)) for name, value in Capture.load(path).items()]
     if path.suffix == ".npy":
-        return [_Raw(path.stem, _read_npy(path), str(path))]
+        return [_Raw(path.stem, read_npy(path), str(path))]
     if not path.is_dir():
         return _read_manifest(path)
     for name in _MANIFESTS:
@@ -149,18 +172,21 @@ def _read(path: Path) -> list[_Raw]:
     files = sorted(path.rglob("*.npy"), key=lambda f: _natural(f.relative_to(path).as_posix()))
     if not files:
         raise InputError(f"{path}: has no .npy files and no {' or '.join(_MANIFESTS)}")
-    return [
-        _Raw(file.relative_to(path).with_suffix("").as_posix(), _read_npy(file), str(file))
-        for file in files
-    ]
+    # an unpacked archive has what a capture says of itself, too
+    keys = {file: file.relative_to(path).with_suffix("").as_posix() for file in files}
+    named = {file: tensor_name(key) for file, key in keys.items()}
+    return [_Raw(n, read_npy(file), str(file)) for file, n in named.items() if n is not None]
 
 
-def _read_npy(path: Path) -> Array:
+def read_npy(path: Path) -> Array:
+    """The array in an .npy file; InputError with the file's name if there is none."""
     try:
-        value: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as stream:
+            return read_array(stream, path.stat().st_size if path.is_file() else None)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UNREADABLE as error:
         raise InputError(f"{path}: not an .npy of numbers: {error}") from None
-    return value
 
 
 def _read_manifest(path: Path) -> list[_Raw]:
@@ -208,6 +234,8 @@ def _read_binary(folder: Path, entry: _Entry, layout: str | None) -> _Raw:
 
 def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> Dump:
     way, pairs = _ways(match)
+    if not raws:
+        raise InputError(f"{what}: no tensors in it")
     dump = Dump()
     chosen = _match(raws, graph, way, pairs, dump)
     if not chosen:
@@ -216,14 +244,18 @@ def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> D
             f"{_some([raw.name for raw in raws])}; the graph has "
             f"{_some([n.name for n in graph.nodes])}; 'order' matches by shape and order"
         )
-    transposed, shifted = _vote(chosen, graph), _shift_vote(chosen, graph)
+    votes = _Votes(
+        channels_first=_layout_vote(chosen, graph),
+        shifted=_shift_vote(chosen, graph),
+        codes=_codes_vote(chosen, graph),
+    )
     for raw, name, _ in chosen:
         tensor = graph.tensors[name]
-        value, said = _shaped(raw, tensor, transposed)
+        value, said = _shaped(raw, tensor, votes.channels_first)
         if tensor.data is not None:
             _check_constant(raw, tensor, value, dump)
             continue
-        codes, also, off_grid = _typed(raw, tensor, value, shifted)
+        codes, also, off_grid = _typed(raw, tensor, value, votes)
         dump.tensors[name] = np.ascontiguousarray(codes)
         if off_grid:
             dump.off_grid[name] = off_grid
@@ -231,14 +263,14 @@ def _recognise(raws: Sequence[_Raw], graph: Graph, match: Match, what: str) -> D
         dump.remarks += [f"{raw.name}: {remark}" for remark in (*said, *also)]
     dump.remarks = _gathered(dump.remarks)
     if dump.unmatched:
-        dump.remarks.append(
-            f"{len(dump.unmatched)} dumped tensors are none of the graph's: "
-            + _some(dump.unmatched)
-        )
+        count = len(dump.unmatched)
+        are = "tensor is" if count == 1 else "tensors are"
+        dump.remarks.append(f"{count} dumped {are} none of the graph's: {_some(dump.unmatched)}")
     return dump
 
 
 def _ways(match: Match) -> tuple[str, dict[str, str]]:
+    """The way to match, and the pairs that are given; InputError for an unknown word."""
     if isinstance(match, Mapping):
         return "auto", dict(match)
     way, pairs = "auto", {}
@@ -458,10 +490,10 @@ def _padded(x: Array, shape: tuple[int, ...], axis: int) -> Iterable[tuple[Array
         yield cut, f"channels padded from {shape[axis]} to {x.shape[axis]}"
 
 
-def _vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
+def _layout_vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
     """Whether arrays that could have either layout are taken as channels first.
 
-    Those that can have only one decide: all tensors of a dump come from one device.
+    Those that can have only one decide.
     """
     votes: Counter[bool] = Counter()
     for raw, name, _ in chosen:
@@ -494,7 +526,7 @@ def _shaped(raw: _Raw, tensor: Tensor, channels_first: bool) -> tuple[Array, lis
 def _shift_vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
     """Whether signed codes were dumped as unsigned ones in a wider type.
 
-    Codes that fit either way follow those that do not: all come from one device.
+    Codes that fit either way follow those that do not.
     """
     signed = [
         raw.value
@@ -506,18 +538,72 @@ def _shift_vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
     return bool(whole) and min(lows) >= 0 and any(x.max() > 127 for x in whole)
 
 
-def _typed(raw: _Raw, tensor: Tensor, x: Array, shifted: bool) -> tuple[Array, list[str], int]:
+def _codes_vote(chosen: Iterable[tuple[_Raw, str, bool]], graph: Graph) -> bool:
+    """Whether floats that may be codes as well as reals are codes; the unmistakable ones decide."""
+    votes: Counter[bool | None] = Counter()
+    for raw, name, _ in chosen:
+        q = graph.tensors[name].quantization
+        if raw.value.dtype.kind == "f" and q is not None and not q.per_channel:
+            votes[_Reals.of(raw.value, graph.tensors[name]).are_codes] += 1
+    return votes[True] > votes[False]
+
+
+@dataclass(frozen=True, eq=False)
+class _Reals:
+    """Floats taken for real numbers on a tensor's grid.
+
+    Attributes
+    ----------
+    codes : the nearest, not yet cut to the tensor's range.
+    off_grid, beyond : how many lie between codes, and out of range.
+    blurred : how many the float type holds too coarsely to tell one code from the next.
+    are_codes : True if they can only be codes, False if only reals, None if either.
+    """
+
+    codes: Array
+    off_grid: int
+    beyond: int
+    blurred: int
+    are_codes: bool | None
+
+    @classmethod
+    def of(cls, x: Array, tensor: Tensor) -> _Reals:
+        """``x``: finite, of any shape if the tensor has one scale."""
+        kind, q = tensor.int_type, tensor.quantization
+        assert q is not None
+        scale, zero_point = along_axes(q, x.ndim)
+        if not q.per_channel:
+            scale, zero_point = scale.reshape(-1), zero_point.reshape(-1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            values = x.astype(np.float64)
+            steps = values / scale
+            # a coarse type is as far off as it rounds
+            blur = np.abs(steps) * np.finfo(x.dtype).eps
+            off_grid = np.abs(steps - np.rint(steps)) > _OFF_GRID + blur
+            codes = np.rint(steps) + zero_point
+            beyond = (codes < kind.min) | (codes > kind.max)
+            whole = bool((values == np.rint(values)).all())
+        wrong = int((off_grid | beyond).sum())
+        # a zero lies on every grid, so it says nothing of what the array holds
+        only_codes = wrong > np.count_nonzero(values) // 2
+        are_codes = False if not whole else True if only_codes else None
+        return cls(codes, int(off_grid.sum()), int(beyond.sum()), int((blur > 1).sum()), are_codes)
+
+
+def _typed(raw: _Raw, tensor: Tensor, x: Array, votes: _Votes) -> tuple[Array, list[str], int]:
     """The array in the tensor's type; what was recognised; real values off the grid."""
     want = tensor.numpy_dtype
     if x.dtype == want:
         return x, [], 0
     if x.dtype.kind not in "iufb":
         raise raw.fail(f"elements of {x.dtype} are no numbers")
+    if x.dtype.kind == "b" and tensor.quantization is not None:
+        raise raw.fail(f"truth values for {tensor.describe()}")
     if tensor.is_float or tensor.dtype == "bool":
         return x.astype(want), [f"stored as {x.dtype}"], 0
     if x.dtype.kind == "f":
-        return _codes_of_floats(raw, tensor, x, shifted)
-    return (*_codes_of_integers(raw, tensor, x, shifted), 0)
+        return _codes_of_floats(raw, tensor, x, votes)
+    return (*_codes_of_integers(raw, tensor, x, votes.shifted), 0)
 
 
 def _codes_of_integers(
@@ -539,43 +625,51 @@ def _codes_of_integers(
 
 
 def _codes_of_floats(
-    raw: _Raw, tensor: Tensor, x: Array, shifted: bool
+    raw: _Raw, tensor: Tensor, x: Array, votes: _Votes
 ) -> tuple[Array, list[str], int]:
     """Codes of a float array: of the reals they stand for, or the codes themselves."""
     bad = x.size - int(np.isfinite(x).sum())
     if bad:
         raise raw.fail(f"{bad} of {x.size} values are not finite: no code stands for them")
-    kind, q = tensor.int_type, tensor.quantization
-    values = x.astype(np.float64)
-    whole = bool((values == np.rint(values)).all())
+    q = tensor.quantization
     if q is None:
-        if not whole:
+        if not (x == np.rint(x)).all():
             raise raw.fail(f"real values for {tensor.describe()}, which is not quantized")
-        return (*_codes_of_integers(raw, tensor, x.astype(np.int64), shifted), 0)
-    scale, zero_point = along_axes(q, x.ndim)
-    steps = values / scale
-    off_grid = int((np.abs(steps - np.rint(steps)) > _OFF_GRID).sum())
-    codes = np.rint(steps) + zero_point
-    beyond = int(((codes < kind.min) | (codes > kind.max)).sum())
-    # a zero lies on every grid, so it says nothing of what the array holds
-    if whole and off_grid + beyond > np.count_nonzero(values) // 2:
-        integers, _ = _codes_of_integers(raw, tensor, x.astype(np.int64), shifted)
-        return integers, [f"codes stored as {x.dtype}"], 0
+        return *_codes_of_integers(raw, tensor, _integers(raw, x), votes.shifted), 0
+    reals, kind = _Reals.of(x, tensor), tensor.int_type
+    if reals.are_codes or (reals.are_codes is None and votes.codes):
+        codes, said = _codes_of_integers(raw, tensor, _integers(raw, x), votes.shifted)
+        moved = [remark for remark in said if not remark.startswith("stored as")]
+        return codes, [f"codes stored as {x.dtype}", *moved], 0
     remarks = ["real values, turned back into codes by the tensor's scale"]
-    if off_grid:
+    if reals.blurred:
         remarks.append(
-            f"{off_grid} of {x.size} real values lie off the grid of {q}: another scale, or not "
-            "rounded to it"
+            f"{x.dtype} is too coarse to tell the codes of {reals.blurred} of {x.size} real values"
         )
-    if beyond:
-        remarks.append(f"{beyond} of {x.size} real values lie beyond the range of {tensor.dtype}")
-    return np.clip(codes, kind.min, kind.max).astype(tensor.numpy_dtype), remarks, off_grid
+    if reals.off_grid:
+        remarks.append(
+            f"{reals.off_grid} of {x.size} real values lie off the grid of {q}: another scale, or "
+            "not rounded to it"
+        )
+    if reals.beyond:
+        remarks.append(
+            f"{reals.beyond} of {x.size} real values lie beyond the range of {tensor.dtype}"
+        )
+    cut = np.clip(reals.codes, kind.min, kind.max).astype(tensor.numpy_dtype)
+    return cut, remarks, reals.off_grid
+
+
+def _integers(raw: _Raw, x: Array) -> Array:
+    """Whole floats as integers."""
+    if x.size and np.abs(x).max() >= 2.0**62:
+        raise raw.fail(f"values of up to {np.abs(x).max():g} are no codes")
+    return x.astype(np.int64)
 
 
 def _check_constant(raw: _Raw, tensor: Tensor, value: Array, dump: Dump) -> None:
     """A dumped constant must be the model's; weights of another model explain everything."""
     assert tensor.data is not None
-    codes, _, _ = _typed(raw, tensor, value, shifted=False)
+    codes, _, _ = _typed(raw, tensor, value, _Votes())
     wrong = int((codes != tensor.data).sum()) if codes.shape == tensor.data.shape else codes.size
     if wrong:
         dump.remarks.append(

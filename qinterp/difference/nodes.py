@@ -13,7 +13,7 @@ from qinterp.interpreter import Inputs, Interpreter, Result
 from qinterp.ir import Call, Graph, Node, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import check_exact, needs_multiplier
-from qinterp.ops import NO_NOTES, OPERATORS
+from qinterp.ops import OPERATORS
 from qinterp.ops._operator import Run
 from qinterp.scheme import Policy, Scheme
 from qinterp.schemes_io import load_scheme
@@ -155,7 +155,7 @@ class NodeRunner:
                 reason = reason or f"{node.name} lacks {absent[0]!r}"
                 continue
             try:
-                values |= self.run(node, values).outputs
+                values = {**self.run(node, values).outputs, **values}
             except QInterpError as error:
                 reason = reason or str(error)
         return values, reason
@@ -177,8 +177,18 @@ class NodeRunner:
 
 
 def operand_values(graph: Graph, node: Node, values: Values) -> list[Array | None]:
-    """The arrays of a node's operands in order: from ``values``, else the file's own."""
-    return [values.get(n, graph.tensors[n].data) if n else None for n in node.inputs]
+    """The arrays of a node's operands in order: from ``values``, else the file's own.
+
+    A variable holds what it does when a run starts.
+    """
+
+    def operand(name: str) -> Array | None:
+        if name in values:
+            return values[name]
+        tensor = graph.tensors[name]
+        return tensor.initial() if tensor.variable else tensor.data
+
+    return [operand(name) if name else None for name in node.inputs]
 
 
 def _possible(policy: Policy) -> bool:
@@ -193,14 +203,3 @@ def _possible(policy: Policy) -> bool:
         if shifts & {"pre", "post"} and policy.multiplier.form != "pre_post_shift":
             return False
     return True
-
-
-def try_run(prepared: Prepared, operands: Sequence[Array | None]) -> Sequence[Array] | None:
-    """The outputs of a node, None if its policy makes no sense or it fails on these operands."""
-    run = prepared.runnable()
-    if run is None:
-        return None
-    try:
-        return run(operands, NO_NOTES)
-    except (QInterpError, ValueError, ArithmeticError):
-        return None

@@ -18,7 +18,15 @@ from qinterp.ir.tensor import Array
 from qinterp.scheme import Scheme
 from qinterp.schemes_io import load_scheme, scheme_names
 
-Given = str | os.PathLike[str] | Scheme | Result | Mapping[str, Any] | Iterable[Mapping[str, Any]]
+Given = (
+    str
+    | os.PathLike[str]
+    | Scheme
+    | NodeRunner
+    | Result
+    | Mapping[str, Any]
+    | Iterable[Mapping[str, Any]]
+)
 """What a caller may give as a side; an iterable of dicts has one for each sample."""
 
 RUNTIME = "runtime:"
@@ -31,11 +39,13 @@ class Side:
     ----------
     label : what to call it.
     runner : runs single nodes, None where the side cannot be executed.
+    captured : its tensors were captured by somebody, from inputs that we only believe to be ours.
     remarks : what was recognised on the way; for people.
     """
 
     label = ""
     runner: NodeRunner | None = None
+    captured = False
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
@@ -57,10 +67,10 @@ class Side:
 class SchemeSide(Side):
     """A scheme, executed node by node."""
 
-    def __init__(self, graph: Graph, scheme: Scheme) -> None:
+    def __init__(self, runner: NodeRunner) -> None:
         super().__init__()
-        self.label = scheme.name
-        self.runner = NodeRunner(graph, scheme)
+        self.label = runner.scheme.name
+        self.runner = runner
 
 
 class RuntimeSide(Side):
@@ -85,6 +95,8 @@ class RuntimeSide(Side):
 
 class DumpSide(Side):
     """Captured tensors, of one sample or of several in order."""
+
+    captured = True
 
     def __init__(self, dumps: Iterable[Dump], label: str) -> None:
         super().__init__()
@@ -125,17 +137,24 @@ def open_side(graph: Graph, given: Given, letter: str, match: Any = "auto") -> S
     InputError : a dump that cannot be read or fits no tensor.
     QInterpError : no such runtime, or it is not installed.
     """
+    if isinstance(given, NodeRunner):
+        if given.graph is not graph:
+            raise InputError(f"side {letter} was prepared for another graph")
+        return SchemeSide(given)
     if isinstance(given, Scheme):
-        return SchemeSide(graph, given)
+        return SchemeSide(NodeRunner(graph, given))
     if isinstance(given, (str, os.PathLike)):
         text = os.fspath(given)
         if text.startswith(RUNTIME):
             return RuntimeSide(graph, text[len(RUNTIME) :])
-        if text not in scheme_names() and is_dump(Path(text)):
+        named = isinstance(given, str) and text in scheme_names()  # a path is never a name
+        if text and not named and is_dump(Path(text)):
             return DumpSide([read_dump(Path(text), graph, match)], Path(text).name or text)
-        return SchemeSide(graph, load_scheme(text))
+        return SchemeSide(NodeRunner(graph, load_scheme(text)))
     if isinstance(given, (Result, Mapping)):
         return DumpSide([fit_dump(_tensors(given), graph, match)], _name(given, letter))
+    if not isinstance(given, Iterable):
+        raise InputError(f"side {letter} cannot be a {type(given).__name__}")
     dumps = (fit_dump(_tensors(item), graph, match) for item in given)
     return DumpSide(dumps, f"the tensors given as {letter}")
 

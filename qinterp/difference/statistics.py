@@ -99,7 +99,7 @@ class Differences:
         if not differing.size:
             return found
         values = flat[differing].astype(np.int64)
-        magnitude = np.abs(values)
+        magnitude = np.abs(values).astype(np.uint64)  # of which -2**63 has one, too
         worst = int(differing[np.argmax(magnitude)])
         found.count = differing.size
         found.max_lsb = int(magnitude.max())
@@ -139,15 +139,16 @@ def _index(flat: int, shape: Sequence[int]) -> Index:
 
 
 def _bins(values: Signed) -> Counter[int]:
-    small = values[np.abs(values) <= EXACT_BINS]
+    near = (values >= -EXACT_BINS) & (values <= EXACT_BINS)
+    small = values[near]
     counts = np.bincount(small + EXACT_BINS, minlength=2 * EXACT_BINS + 1)
     bins = Counter({int(i) - EXACT_BINS: int(counts[i]) for i in np.flatnonzero(counts)})
-    for value in values[np.abs(values) > EXACT_BINS].tolist():
+    for value in values[~near].tolist():
         bins[int(math.copysign(1, value)) << (abs(value).bit_length() - 1)] += 1
     return bins
 
 
-def _largest_step(magnitude: Signed, flat: Any, shape: Sequence[int], tensor: Tensor) -> float:
+def _largest_step(magnitude: Array, flat: Any, shape: Sequence[int], tensor: Tensor) -> float:
     """The largest of the differences times their scales."""
     q = tensor.quantization
     assert q is not None
@@ -202,7 +203,7 @@ class Accuracy:
 
 def best_classes(scores: Array) -> Array:
     """The five best classes of each row, best first, (rows, at most 5); of equals the first."""
-    rows = scores.reshape(-1, scores.shape[-1])
+    rows = scores.reshape(-1, scores.shape[-1]).astype(np.float64)  # codes have no -(-128)
     return np.argsort(-rows, axis=1, kind="stable")[:, :5]
 
 

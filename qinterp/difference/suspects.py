@@ -1,4 +1,4 @@
-"""Usual mistakes, tried one by one on a node whose other side nobody can execute.
+"""Usual mistakes, tried one by one on nodes whose other side nobody can execute.
 
 Mistakes of arithmetic are variants of A's policy; mistakes of data are variants of the node.
 """
@@ -12,8 +12,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from qinterp.difference.nodes import NodeRunner, Prepared, alone, operand_values, try_run
-from qinterp.errors import QInterpError
+from qinterp.difference.nodes import NodeRunner, Prepared, Values, alone
+from qinterp.difference.segments import Compute, Segment
+from qinterp.difference.wording import GROUPS
 from qinterp.ir import Graph, Node, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Group
@@ -27,9 +28,10 @@ from qinterp.numerics.stages import (
     ShiftRight,
     Stage,
 )
-from qinterp.scheme import Policy
+from qinterp.scheme import Policy, Scheme
 
-Values = Mapping[str, Array]
+_FEW = 8  # nodes of a segment that are searched one by one
+_MOST = 5_000_000  # elements that a longer segment computes; more would take minutes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,47 +40,80 @@ class Suspect:
 
     Attributes
     ----------
+    where : the one node that has it, of a segment of several; None if all of a kind do.
     text : a mistake of data, in words.
-    groups, prepared : a mistake of arithmetic: groups of a scheme's fields, and the node with them.
+    groups, changed : a mistake of arithmetic: groups of a scheme's fields, and the nodes with
+        them, by name.
     """
 
+    where: str | None = None
     text: str = ""
     groups: tuple[str, ...] = ()
-    prepared: Prepared | None = None
+    changed: Mapping[str, Prepared] = dataclasses.field(default_factory=dict)
 
 
-def find_suspect(runner: NodeRunner, node: Node, values: Values, theirs: Values) -> Suspect | None:
-    """The first mistake that turns the runner's output into ``theirs``, None if none does.
+def find_suspect(segment: Segment) -> Suspect | None:
+    """The first mistake that turns the segment's output into the other side's; None if none does.
 
-    Parameters
-    ----------
-    values : the node's operands.
-    theirs : outputs by tensor name.
+    In a longer segment only mistakes that all nodes of a kind with weights have are looked for.
     """
-    try:
-        prepared = runner.prepared(node, values)
-    except QInterpError:
+    few = len(segment.nodes) <= _FEW
+    if not few and segment.size > _MOST:
         return None
-    operands = operand_values(runner.graph, node, values)
-    wanted = [theirs.get(name) for name in node.outputs]
-
-    def fits(outputs: Any) -> bool:
-        return outputs is not None and all(
-            want is None or np.array_equal(want, have)
-            for want, have in zip(wanted, outputs, strict=False)
-        )
-
-    for groups, other in _variants(prepared):
-        if fits(try_run(other, operands)):
-            return Suspect(groups=groups, prepared=other)
-    for text, node_graph in _data(runner.graph, node, values):
-        try:
-            outputs = NodeRunner(node_graph, runner.scheme).run(node_graph.nodes[0], values).outputs
-        except QInterpError:
-            continue
-        if fits([outputs[name] for name in node.outputs]):
-            return Suspect(text)
+    for groups, changed in _of_a_kind(segment, weighted=not few):
+        if segment.explained(changed):
+            return Suspect(groups=groups, changed=changed)
+    if not few:
+        return None
+    several = len(segment.nodes) > 1
+    for node in segment.nodes:
+        where = node.name if several else None
+        alike = [n for n in segment.nodes if n.kind == node.kind]
+        for groups, other in _variants(segment.own[node.name]) if len(alike) > 1 else ():
+            if segment.explained({node.name: other}):
+                return Suspect(where, groups=groups, changed={node.name: other})
+        for text, node_graph in _data(segment.graph, node, segment.values_before(node)):
+            if segment.explained_by({node.name: _running(node_graph, segment.runner.scheme)}):
+                return Suspect(where, text)
     return None
+
+
+def _running(node_graph: Graph, scheme: Scheme) -> Compute:
+    """The one node of a graph, with the constants of that graph."""
+    runner, (node,) = NodeRunner(node_graph, scheme), node_graph.nodes
+
+    def compute(values: Values) -> list[Array]:
+        outputs = runner.run(node, values).outputs
+        return [outputs[name] for name in node.outputs]
+
+    return compute
+
+
+def _of_a_kind(
+    segment: Segment, *, weighted: bool
+) -> Iterator[tuple[tuple[str, ...], dict[str, Prepared]]]:
+    """The same mistake in all nodes of a kind that the scheme computes in the same way."""
+    by_kind: dict[str, list[Prepared]] = {}
+    for prepared in segment.own.values():
+        by_kind.setdefault(prepared.node.kind, []).append(prepared)
+    # sums of products have the most to do wrong
+    for first, *others in sorted(by_kind.values(), key=lambda all_: not _has_weights(all_[0])):
+        if weighted and not _has_weights(first):
+            return
+        alike = [p for p in others if p.policy == first.policy and p.recipe == first.recipe]
+        for groups, other in _variants(first):
+            changed = {first.node.name: other}
+            for prepared in alike:
+                params = other.params if "recipe" in groups else prepared.params
+                policy = {n: getattr(other.policy, n) for g in groups for n in GROUPS[g]}
+                changed[prepared.node.name] = prepared.altered(
+                    replace(prepared.policy, **policy), prepared.recipe, params
+                )
+            yield groups, changed
+
+
+def _has_weights(prepared: Prepared) -> bool:
+    return any(tensor is not None and tensor.is_constant for tensor in prepared.call.inputs)
 
 
 # ---- arithmetic -------------------------------------------------------------------------------

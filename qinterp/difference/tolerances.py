@@ -78,7 +78,8 @@ class Violation:
     ----------
     node, tensor : where; ``tensor`` has the largest difference.
     what : "created", "end_to_end".
-    max_lsb, allowed : in LSBs (ULPs for floats).
+    max_lsb, allowed : in ``unit``.
+    unit : "LSB", or "ULP" for floats.
     reason : of the tolerance that it breaks.
     """
 
@@ -87,11 +88,14 @@ class Violation:
     what: str
     max_lsb: int
     allowed: int
+    unit: str
     reason: str
 
     def __str__(self) -> str:
         does = "creates" if self.what == "created" else "differs by"
-        return f"{self.node} {does} {self.max_lsb} LSB, {self.allowed} allowed: {self.reason}"
+        return (
+            f"{self.node} {does} {self.max_lsb} {self.unit}, {self.allowed} allowed: {self.reason}"
+        )
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,13 @@ class Tolerances:
             found["end_to_end"] = entry.end_to_end
         return [
             Violation(
-                entry.node.name, d.tensor or "", what, d.max_lsb, allowed.max_lsb, allowed.reason
+                entry.node.name,
+                d.tensor or "",
+                what,
+                d.max_lsb,
+                allowed.max_lsb,
+                d.unit,
+                allowed.reason,
             )
             for what, d in found.items()
             if d is not None and d.max_lsb > allowed.max_lsb
@@ -137,7 +147,7 @@ class Tolerances:
             return []
         return [
             Violation(
-                entry.node.name, tensor, "end_to_end", found.max_lsb, allowed.max_lsb,
+                entry.node.name, tensor, "end_to_end", found.max_lsb, allowed.max_lsb, found.unit,
                 allowed.reason,
             )
         ]  # fmt: skip

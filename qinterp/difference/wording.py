@@ -40,6 +40,11 @@ def against(b: str, a: str) -> str:
     return f"{b} (B) against {a} (A)"
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them: "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def differing_groups(a: Prepared, b: Prepared) -> list[str]:
     """The groups of fields in which two prepared nodes differ."""
     first, second = a.policy, b.policy

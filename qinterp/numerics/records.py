@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from qinterp.errors import SchemeError
@@ -34,7 +35,7 @@ def build(cls: type[T], table: object, path: str) -> T:
         raise SchemeError(f"{path}: expected a table, got {table!r}")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown_key(table, fields, path)
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     values = {}
     for name, field in fields.items():
         if name in table:
@@ -45,6 +46,11 @@ def build(cls: type[T], table: object, path: str) -> T:
         return cls(**values)
     except ValueError as error:
         raise SchemeError(f"{path}: {error}") from None
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls)
 
 
 def unknown_key(table: Mapping[str, Any], known: Iterable[str], path: str) -> None:

@@ -6,6 +6,7 @@ depthwise_conv.h DepthwiseConvPerChannel, depthwiseconv_uint8.h, depthwiseconv_f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,10 +94,11 @@ def accumulate(call: Call) -> Run:
         codes = call.value("filter").reshape(kh, kw, oc)
         operands = (known_bias(call), x_zero_point, w_zero_point)
         dtype = call["input"].numpy_dtype
-        if not options:
-            return _kernels.PackedDepthwise(
-                (h, w, c), dtype, codes, *operands, strides, dilations, padding, size
-            )
+        if "wide" not in options:
+            with contextlib.suppress(ValueError):
+                return _kernels.PackedDepthwise(
+                    (h, w, c), dtype, codes, *operands, strides, dilations, padding, size, **options
+                )
         grouped = np.ascontiguousarray(codes.transpose(2, 0, 1)[..., None])
         return _kernels.PackedConv(
             (h, w, c), dtype, grouped, *operands, strides, dilations, padding, size, c, **options

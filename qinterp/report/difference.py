@@ -8,7 +8,6 @@ import json
 import math
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,7 @@ from qinterp.difference.sides import Given
 from qinterp.errors import InputError
 from qinterp.interpreter import Inputs
 from qinterp.ir import Graph
-from qinterp.report.tables import WIDTH, print_table, say
+from qinterp.report.tables import paragraph, print_table, say
 from qinterp.schemes_io import scheme_names
 
 _REASONS = 6  # that the text has; JSON and CSV have all
@@ -71,7 +70,8 @@ def run_diff(
 
     Raises
     ------
-    QInterpError : see ``diff``; also an interrupted comparison without a difference so far.
+    QInterpError : see ``diff``; also where no node could be compared, and an interrupted
+        comparison without a difference so far.
     """
     allowed: Tolerances | None = None
     if tolerance is not None:
@@ -93,6 +93,9 @@ def run_diff(
     else:
         print_diff(found, allowed, origin, model)
     failed = bool(found.violations(allowed)) if allowed is not None else not found.same
+    if found.samples and not found.compared and found.nodes:
+        reason = next((n.reason for n in found.nodes if n.reason), "no node's output was captured")
+        raise InputError(f"nothing could be compared: {reason}")
     if found.interrupted and not failed:
         raise InputError(f"interrupted after {found.samples} samples, without a difference so far")
     return int(failed)
@@ -121,8 +124,8 @@ def print_diff(
     """The table, the first divergence, why, and what it does to the outputs."""
     samples = f"{found.samples} sample{'' if found.samples == 1 else 's'}"
     say(f"model   {found.graph.name}  sha256 {found.graph.sha256[:16]}")
-    _paragraph("A", found.a)
-    _paragraph("B", found.b)
+    paragraph("A", found.a)
+    paragraph("B", found.b)
     say(f"inputs  {origin or samples}" + (f", {samples}" if origin else ""))
     if found.interrupted:
         say("        interrupted: this is what the samples before say")
@@ -141,7 +144,7 @@ def print_diff(
     _print_inputs(found)
     _print_unknown(found)
     for remark in found.remarks:
-        _paragraph("note", remark)
+        paragraph("note", remark)
     if allowed is not None:
         _print_verdict(found, allowed)
 
@@ -174,7 +177,8 @@ def _most(found: Differences | None) -> str:
 def _print_first(found: Diff, model: str) -> None:
     first = found.first
     if first is None:
-        say("first   no node differs")
+        seen, nodes = found.compared, len(found.nodes)
+        say("first   no node differs" + (f" of the {seen} compared" if seen < nodes else ""))
         return
     here = first.created if first.created is not None and first.created.count else first.end_to_end
     assert here is not None
@@ -182,10 +186,13 @@ def _print_first(found: Diff, model: str) -> None:
     text = f"{first.node.name} ({first.node.kind}), at {place} of sample {here.first_sample}"
     if len(first.unit) > 1:
         text += f", or before it: nothing was captured since {first.unit[0]}"
-    _paragraph("first", text)
-    _paragraph("", f"differences there: {_histogram(here)}")
+    paragraph("first", text)
+    text = f"differences there: {_histogram(here)}"
+    if here.max_lsb > 1:
+        text += f"; the largest at {first.element(here.tensor, here.where)} of sample {here.sample}"
+    paragraph("", text)
     if model and here.first_sample == 0 and {found.a, found.b} <= set(scheme_names()):
-        _paragraph("", f"see qinterp explain {model} '{place}' -s {found.a} -s {found.b}")
+        paragraph("", f"see qinterp explain {model} '{place}' -s {found.a} -s {found.b}")
     _print_reasons(found)
 
 
@@ -197,14 +204,14 @@ def _print_reasons(found: Diff) -> None:
             by_reason.setdefault(entry.blame.reason, []).append(entry)
     for entries in list(by_reason.values())[:_REASONS]:
         first, *others = entries
-        _paragraph("why", str(first.blame))
+        paragraph("why", str(first.blame))
         if others:
             more = sum(n.created.count for n in others if n.created is not None)
             names = ", ".join(n.node.name for n in others)
-            _paragraph("", f"the same in {names}: {more} elements")
+            paragraph("", f"the same in {names}: {more} elements")
     rest = [n.node.name for entries in list(by_reason.values())[_REASONS:] for n in entries]
     if rest:
-        _paragraph("", f"and for other reasons in {', '.join(rest)}")
+        paragraph("", f"and for other reasons in {', '.join(rest)}")
 
 
 def _histogram(found: Differences) -> str:
@@ -215,7 +222,7 @@ def _histogram(found: Differences) -> str:
 
 
 def _print_effect(effect: OutputEffect) -> None:
-    _paragraph(
+    paragraph(
         "output",
         f"{effect.tensor}: largest error {effect.max_error:.4g} (mean {effect.mean_error:.3g}), "
         f"relative {100 * effect.relative_error:.3g} %, SQNR "
@@ -224,7 +231,7 @@ def _print_effect(effect: OutputEffect) -> None:
     if not effect.rows:
         return
     same = effect.rows - effect.flips
-    _paragraph(
+    paragraph(
         "",
         f"best class the same in {same} of {effect.rows}, A's among B's best five in "
         f"{effect.in_top5}",
@@ -237,12 +244,12 @@ def _print_effect(effect: OutputEffect) -> None:
                 for side, accuracy in effect.accuracy.items()
                 if accuracy.rows
             ]
-            _paragraph("", f"{what.replace('top', 'top-')} accuracy {', '.join(rates)}")
+            paragraph("", f"{what.replace('top', 'top-')} accuracy {', '.join(rates)}")
     for side in "ab":
         within, drop = effect.within_half_percent(side), effect.accuracy_drop(side)
         if within is not None and drop is not None:
             verdict = "within" if within else "NOT within"
-            _paragraph(
+            paragraph(
                 "",
                 f"{names[side]} is {verdict} 0.5 % of the float original "
                 f"({0.0 - 100 * drop:+.2f} % top-1)",
@@ -252,7 +259,7 @@ def _print_effect(effect: OutputEffect) -> None:
 def _print_inputs(found: Diff) -> None:
     for name, difference in found.inputs.items():
         if difference.count:
-            _paragraph(
+            paragraph(
                 "note",
                 f"the sides start from different inputs: {difference.count} of {difference.size} "
                 f"elements of {name!r} differ by up to {difference.max_lsb} {difference.unit}",
@@ -264,26 +271,21 @@ def _print_unknown(found: Diff) -> None:
     unseen = [n.node.name for n in found.nodes if n.status == "not captured"]
     if unseen:
         names = f": {', '.join(unseen[:_BINS])}" + (" ..." if len(unseen) > _BINS else "")
-        _paragraph("note", f"{len(unseen)} nodes were not captured{names}")
+        were = "node was" if len(unseen) == 1 else "nodes were"
+        paragraph("note", f"{len(unseen)} {were} not captured{names}")
     for entry in found.nodes:
         if entry.reason:
-            _paragraph("note", f"{entry.node.name}: {entry.status}: {entry.reason}")
+            paragraph("note", f"{entry.node.name}: {entry.status}: {entry.reason}")
 
 
 def _print_verdict(found: Diff, allowed: Tolerances) -> None:
     broken = found.violations(allowed)
     if not broken:
-        _paragraph("verdict", f"within tolerance ({allowed.name})")
+        paragraph("verdict", f"within tolerance ({allowed.name})")
     for violation in broken[:_BINS]:
-        _paragraph("verdict", f"beyond tolerance ({allowed.name}): {violation}")
+        paragraph("verdict", f"beyond tolerance ({allowed.name}): {violation}")
     if len(broken) > _BINS:
-        _paragraph("", f"and {len(broken) - _BINS} more")
-
-
-def _paragraph(label: str, text: str) -> None:
-    """A labelled text, folded."""
-    for line in textwrap.wrap(text, WIDTH, initial_indent=f"{label:<8}", subsequent_indent=" " * 8):
-        say(line)
+        paragraph("", f"and {len(broken) - _BINS} more")
 
 
 # ---- data -------------------------------------------------------------------------------------

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
 from qinterp.capture import Capture
 from qinterp.difference import read_dump
-from qinterp.difference.dumps import Match
+from qinterp.difference.dumps import Match, read_npy
 from qinterp.errors import InputError
 from qinterp.importers import load
 from qinterp.importers._shipped import samples as shipped_samples
@@ -56,11 +58,32 @@ def choose_many(graph: Graph, file: Path | None, count: int, seed: int = 0) -> l
     return [choose_inputs(graph, None, i, seed + i) for i in range(count)]
 
 
+class Samples(Sequence[dict[str, Array]]):
+    """So many input dicts, each made when it is asked for: there may be thousands."""
+
+    def __init__(self, count: int, make: Callable[[int], dict[str, Array]]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Array]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Array]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Array] | list[dict[str, Array]]:
+        numbers = range(self._count)[index]
+        if isinstance(numbers, range):
+            return [self._make(i) for i in numbers]
+        return self._make(numbers)
+
+
 @dataclass(frozen=True)
 class DiffInputs:
     """What a comparison runs on, with the labels and the float model where they are known."""
 
-    inputs: list[dict[str, Array]]
+    inputs: Sequence[dict[str, Array]]
     origin: str
     labels: list[int] | None = None
     original: Graph | None = None
@@ -96,13 +119,11 @@ def choose_for_diff(
         if dumped is not None:
             return DiffInputs([dumped], f"the dump {dump}", classes, real)
     if file is not None or random_count is not None or own is None:
-        count = random_count or 1
         if file is not None:
-            chosen = [choose_inputs(graph, file)]
-        else:
-            chosen = [ChosenInputs(random_inputs(graph, seed + i), "") for i in range(count)]
-        origin = str(file) if file is not None else f"{count} random, seed {seed}"
-        return DiffInputs([c.arrays for c in chosen], origin, classes, real)
+            return DiffInputs([_from_file(graph, file)], str(file), classes, real)
+        count = random_count or 1
+        made = Samples(count, lambda i: random_inputs(graph, seed + i))
+        return DiffInputs(made, f"{count} random, seed {seed}", classes, real)
     count = 1 if dump is not None and samples is None else min(samples or 50, len(own.labels))
     if real is None:
         name = graph.name.replace(".tflite", "_float.tflite")
@@ -125,7 +146,7 @@ def dumped_inputs(graph: Graph, path: Path, match: Match = "auto") -> dict[str, 
 
 def _read_labels(file: Path) -> list[int]:
     try:
-        return [int(label) for label in _read_npy(file).reshape(-1)]
+        return [int(label) for label in read_npy(file).reshape(-1)]
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{file}: not an .npy of classes") from None
 
@@ -147,22 +168,6 @@ def random_array(tensor: Tensor, rng: np.random.Generator) -> Array:
     return rng.integers(low, high, tensor.shape, endpoint=True).astype(tensor.numpy_dtype)
 
 
-def _read_npy(file: Path) -> Array:
-    try:
-        with file.open("rb") as stream:
-            value: Array = np.lib.format.read_array(stream, allow_pickle=False)
-            return value
-    except OSError as error:
-        raise _unreadable(file, error) from None
-    except (ValueError, EOFError):
-        raise InputError(f"{file}: not an .npy") from None
-
-
-def _unreadable(file: Path, error: OSError) -> InputError:
-    missing = isinstance(error, FileNotFoundError)
-    return InputError(f"{file}: {'no such file' if missing else error.strerror or error}")
-
-
 def _from_file(graph: Graph, file: Path) -> dict[str, Array]:
     if not file.exists():
         raise InputError(f"{file}: no such file")
@@ -170,4 +175,4 @@ def _from_file(graph: Graph, file: Path) -> dict[str, Array]:
         return dict(Capture.load(file))
     if len(graph.inputs) != 1:
         raise InputError(f"{file}: the model has {len(graph.inputs)} inputs: give an .npz")
-    return {graph.inputs[0]: _read_npy(file)}
+    return {graph.inputs[0]: read_npy(file)}

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from qinterp.ir import Graph, Node, Tensor
-from qinterp.report.tables import print_table, say
+from qinterp.report.tables import paragraph, print_table, say
 
 _WEIGHTED = {
     "conv_2d": "filter",
@@ -69,7 +69,7 @@ def print_inspection(found: dict[str, Any]) -> None:
     say(f"model      {found['model']}, {found['bytes']:,} bytes, sha256 {found['sha256'][:16]}")
     for what in ("inputs", "outputs"):
         for t in found[what]:
-            say(f"{what[:-1]:<10} {_one_line(t)}")
+            paragraph(what[:-1], _one_line(t), 11)
     say("")
     print_table(
         ("~node", "~attributes", "output", "~quantization", ">MACs", ">params"),

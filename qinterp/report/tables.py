@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100
+from qinterp.text import WIDTH, folded, printable
+
 _GAP = 3  # between columns, as rich draws this box
 _LEAST = 6
 
@@ -33,7 +34,7 @@ def print_table(
     columns : names; one that starts with ``>`` is aligned right, one with ``~`` is cut where the
         table would be wider than the console.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     out = console()
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
@@ -71,4 +72,10 @@ def _widths(columns: Sequence[str], cells: Sequence[Sequence[str]], total: int) 
 
 def say(text: str) -> None:
     """Print a line of plain text."""
-    console().print(Text(text), soft_wrap=True)
+    console().print(Text(printable(text)), soft_wrap=True)
+
+
+def paragraph(label: str, text: str, indent: int = 8) -> None:
+    """Print a labelled text, folded."""
+    for line in folded(text, f"{label:<{indent}}", " " * indent):
+        say(line)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from qinterp.difference import Diff, NodeDiff, Tolerances, at_most, diff, load_tolerances
 from qinterp.difference.dumps import Match, fit_dump
-from qinterp.errors import QInterpError
+from qinterp.difference.wording import listed
+from qinterp.errors import InputError, QInterpError
 from qinterp.explanation import explain
 from qinterp.identification import identify, matching_schemes
 from qinterp.interpreter import Inputs
@@ -57,6 +58,7 @@ def assert_matches(
     wanted = load_scheme(scheme)
     allowed = at_most(max_lsb) if tolerance is None else load_tolerances(tolerance)
     found = diff(graph, inputs, wanted, tensors)
+    _check_compared(found, tensors)
     if found.violations(allowed):
         raise AssertionError(_message(found, allowed, inputs, wanted, tensors))
 
@@ -67,6 +69,16 @@ def _graph(model: Graph | str | os.PathLike[str] | bytes) -> Graph:
     from qinterp.importers import load
 
     return load(model)
+
+
+def _check_compared(found: Diff, tensors: Mapping[str, Any]) -> None:
+    """What could not be compared must not pass for a match."""
+    for entry in found.nodes:
+        given = [name for name in entry.node.outputs if name in tensors]
+        if given and entry.end_to_end is None:
+            raise InputError(f"{entry.node.name} cannot be compared: {entry.reason}")
+    if not found.compared:
+        raise InputError("nothing to compare: the tensors given are inputs of the model, or empty")
 
 
 def _message(
@@ -129,12 +141,12 @@ def _other_schemes(found: Diff, inputs: Inputs, tensors: Mapping[str, Any]) -> I
     graph = found.graph
     whole = matching_schemes(graph, inputs, tensors)
     if whole:
-        yield f"equals {' and '.join(whole)} exactly: your rounding, not your data"
+        yield f"equals {listed(whole)} exactly: your rounding, not your data"
         return
     nodes = identify(graph, inputs, tensors)
     if nodes.everywhere:
         yield (
-            f"node by node it equals {' and '.join(nodes.everywhere)} exactly: your rounding, not "
+            f"node by node it equals {listed(nodes.everywhere)} exactly: your rounding, not "
             "your data"
         )
         return
