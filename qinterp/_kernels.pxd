@@ -246,7 +246,9 @@ cdef extern from "_c/elementwise.h" nogil:
     void qi_requantize_flat(
         const qi_isa *isa, const int32_t *x, ptrdiff_t n, const qi_requantizer *with_, void *out, int out_type,
     )
-    void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
+    void qi_look_up(
+        const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes,
+    )
     void qi_look_up_pairs(
         const void *table, const uint8_t *a, const uint8_t *b, ptrdiff_t n, void *out, int out_bytes,
     )

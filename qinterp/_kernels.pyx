@@ -396,7 +396,7 @@ cdef class Stages:
             raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one size")
         if _check_program(self._program, self._count, x_type >= F32) and out_type < F32:
             raise ValueError(f"the program ends with a float, out is {out.dtype}")
-        PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
         try:
             size, channels = source.len // source.itemsize, source.shape[source.ndim - 1] if source.ndim else 1
             if self._channels != 1 and channels != self._channels:
@@ -1143,7 +1143,7 @@ cdef class Pairs:
         self._run(a, b, out, &requantizer.c, requantizer._out_type(out))
 
 
-cdef _look_up(table, a, b, out, int codes):
+cdef _look_up(const qi_isa *isa, table, a, b, out, int codes):
     cdef Py_buffer buffers[4]
     cdef int held = 0, x_bytes = a.itemsize, out_bytes = table.itemsize
     if a.dtype.kind not in "iu" or x_bytes > 2 or out_bytes > 4 or out_bytes == 3:
@@ -1165,7 +1165,9 @@ cdef _look_up(table, a, b, out, int codes):
                     buffers[2].buf, out_bytes,
                 )
             else:
-                qi_look_up(buffers[0].buf, buffers[1].buf, x_bytes, buffers[1].len // x_bytes, buffers[2].buf, out_bytes)
+                qi_look_up(
+                    isa, buffers[0].buf, buffers[1].buf, x_bytes, buffers[1].len // x_bytes, buffers[2].buf, out_bytes,
+                )
     finally:
         while held:
             held -= 1
@@ -1173,14 +1175,14 @@ cdef _look_up(table, a, b, out, int codes):
     return out
 
 
-def look_up(table, x, out=None):
-    return _look_up(table, np.ascontiguousarray(x), None, out, 1 << 8 * x.itemsize)
+def look_up(table, x, out=None, isa=None):
+    return _look_up(_default_isa if isa is None else _find_isa(isa), table, np.ascontiguousarray(x), None, out, 1 << 8 * x.itemsize)
 
 
 def look_up_pairs(table, a, b):
     if a.shape != b.shape or a.itemsize != 1 or b.itemsize != 1:
         raise ValueError(f"codes of 8 bits and one shape, not {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-    return _look_up(table, np.ascontiguousarray(a), np.ascontiguousarray(b), None, 1 << 16)
+    return _look_up(_default_isa, table, np.ascontiguousarray(a), np.ascontiguousarray(b), None, 1 << 16)
 
 
 cdef class Windows:

@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-import pytest
-
 import qinterp
 from qinterp.importers._shipped import samples
 

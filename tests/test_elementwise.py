@@ -167,9 +167,14 @@ def test_look_up(entry: Any) -> None:
         count = 1 << np.iinfo(x_type).bits
         table = rng.integers(0, 120, count).astype(entry)
         x = draw(rng, x_type, n)
-        got = kernels.look_up(table, x)
-        assert got.dtype == entry
-        assert got.tolist() == [table[v % count].item() for v in x.tolist()]
+        want = [table[v % count].item() for v in x.tolist()]
+        for isa in ISAS:
+            memory = np.full(n + 8, 1, entry)
+            got = kernels.look_up(table, x, memory[3 : 3 + n], isa)
+            assert (memory[:3] == 1).all()
+            assert (memory[3 + n :] == 1).all()
+            assert got.tolist() == want
+    assert kernels.look_up(table, x).dtype == entry
     assert kernels.look_up(table[:256], np.zeros((2, 0, 3), np.int8)).shape == (2, 0, 3)
     assert kernels.look_up(table[:256], np.full((3, 4), 5, np.int8).T).shape == (4, 3)
 

@@ -121,11 +121,11 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
         return;                                                      \
     }
 
-void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
+void qi_look_up(const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
 {
     ptrdiff_t i;
     switch (x_bytes * 8 + out_bytes) {
-    case 9: LOOK_UP(uint8_t, uint8_t)
+    case 9: isa->look_up_bytes(table, x, n, out); break;
     case 10: LOOK_UP(uint8_t, uint16_t)
     case 12: LOOK_UP(uint8_t, uint32_t)
     case 17: LOOK_UP(uint16_t, uint8_t)

@@ -40,7 +40,8 @@ void qi_requantize_flat(const qi_isa *isa, const int32_t *x, ptrdiff_t n, const 
 /* ---- tables ---- */
 
 /* out[i] = table[x[i]]; x has elements of 1 or 2 bytes, unsigned, the table and out of 1, 2 or 4 bytes. */
-void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes);
+void qi_look_up(const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out,
+                int out_bytes);
 
 /* out[i] = table[a[i] * 256 + b[i]], of unsigned bytes. */
 void qi_look_up_pairs(const void *table, const uint8_t *a, const uint8_t *b, ptrdiff_t n, void *out, int out_bytes);

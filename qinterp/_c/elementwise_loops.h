@@ -146,3 +146,11 @@ TARGET static int quantize(const qi_quantization *q, const float *x, ptrdiff_t n
         far = quantize_block(q, x + i, (int)(n - i < QUANTIZE_BLOCK ? n - i : QUANTIZE_BLOCK), to + i);
     return far;
 }
+
+/* ---- tables ---- */
+
+TARGET static void look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out)
+{
+    ptrdiff_t i;
+    for (i = 0; i < n; i++) out[i] = table[x[i]];
+}

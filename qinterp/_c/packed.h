@@ -128,6 +128,9 @@ typedef void qi_combine(const int32_t *a, const int32_t *b, ptrdiff_t n, int how
 typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
                      ptrdiff_t column_stride, ptrdiff_t n, int32_t start, void *result);
 
+/* out[i] = table[x[i]] of 256 bytes */
+typedef void qi_look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out);
+
 /* y = clamp(round(x * scale + before) + after), or x / scale; every operation in float32. */
 typedef struct {
     float scale, before, after, low, high;
@@ -162,11 +165,13 @@ typedef struct {
     qi_combine *combine;
     qi_fold *fold;
     qi_quantize *quantize;
+    qi_look_up_bytes *look_up_bytes;
 } qi_isa;
 
 extern const qi_isa qi_portable;
 #if QI_X86
 extern const qi_isa qi_avx2, qi_avx512vnni;
+extern int qi_has_vbmi; /* known once qi_available_isas was asked */
 #endif
 
 /* The instruction sets that this processor and system can run, the best first; NULL ends the list. */
