@@ -278,3 +278,21 @@ cdef extern from "_c/elementwise.h" nogil:
         qi_parameters parameters
 
     int qi_run_quantizer(const qi_quantizer *quantizer, const float *x, ptrdiff_t n, void *out, int out_type)
+
+cdef extern from "_c/softmax.h" nogil:
+    ctypedef struct qi_softmax:
+        const qi_isa *isa
+        int x_type, out_type
+        const int32_t *exponentials
+        const int32_t *terms
+        int sum_bits, extra_shift
+        const float *floats
+        float unit, offset
+        const int64_t *program
+        int stages
+        qi_parameters parameters
+        int direct, to_even, may_fail
+
+    int qi_run_softmax(
+        const qi_softmax *softmax, const void *x, ptrdiff_t rows, ptrdiff_t depth, void *out, int64_t *totals,
+    )

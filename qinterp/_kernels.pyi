@@ -545,3 +545,34 @@ class Quantizer:
     ) -> None: ...
     def into(self, x: _Array, out: _Array) -> bool:
         """Codes of x; returns what run_stages does."""
+
+# ---- softmax -----------------------------------------------------------------------------------------------------------
+
+class Softmax:
+    """Softmax over rows of int8 or uint8 by a table of 256 exponentials, indexed by the distance to the row's maximum.
+
+    With ``terms`` (int32, as the exponentials in Q0.31): they are added modulo 2**32; gemmlowp's reciprocal of that sum, with
+    ``sum_bits`` integer bits, gives the multiplier m and how far it is over, and the program runs on the exponentials
+    with m and ``shift - over``. Without (float32): the exponentials are added one after the other from 0, and the program
+    runs on ``exponential * (1 / (sum * unit)) + offset``, every operation rounded to float32.
+    """
+
+    def __init__(
+        self,
+        x_dtype: Any,
+        out_dtype: Any,
+        exponentials: _Array,
+        program: _Array,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        *,
+        terms: _Array | None = None,
+        sum_bits: int = 0,
+        shift: int = 0,
+        unit: float = 1.0,
+        offset: float = 0.0,
+        isa: str | None = None,
+    ) -> None: ...
+    def into(self, x: _Array, out: _Array, totals: _Array | None = None) -> bool:
+        """Codes of x (rows, depth), not empty; the sums (rows) in ``totals`` (int64); returns what run_stages does."""

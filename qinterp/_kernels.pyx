@@ -1307,3 +1307,88 @@ cdef class Quantizer:
         finally:
             PyBuffer_Release(&source)
         return bool(error)
+
+
+# ---- softmax -----------------------------------------------------------------------------------------------------------
+
+
+cdef class Softmax:
+    cdef qi_softmax c
+    cdef object _arrays, _x_dtype, _out_dtype
+
+    def __init__(
+        self, x_dtype, out_dtype, exponentials, program, zero_point, lo, hi, *, terms=None, sum_bits=0, shift=0, unit=1.0,
+        offset=0.0, isa=None,
+    ):
+        cdef bint floats = terms is None
+        self.c.isa = _find_isa(isa)
+        self.c.x_type, self.c.out_type = _code_type(x_dtype), _code_type(out_dtype)
+        self._x_dtype, self._out_dtype = np.dtype(x_dtype), np.dtype(out_dtype)
+        if self.c.x_type == I16:
+            raise TypeError("softmax by distances is of 8-bit codes")
+        program = np.ascontiguousarray(program, np.int64)
+        if program.ndim != 2 or program.shape[1] != QI_STAGE_WIDTH or not 0 < len(program) <= QI_MAX_STAGES:
+            raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
+        if _check_program(<const int64_t *>_address(program), <int>len(program), floats):
+            raise ValueError("the program ends with a float")
+        kind, one, ratio = np.float32 if floats else np.int32, np.ones(1), np.array([1, 1, 0], np.int64)
+        given = np.asarray(exponentials), np.asarray(exponentials if floats else terms)
+        exponentials, terms = (table.astype(kind) for table in given)
+        if not floats and not (np.array_equal(exponentials, given[0]) and np.array_equal(terms, given[1])):
+            raise ValueError("the tables do not fit 32 bits")
+        info = np.iinfo(out_dtype)
+        if exponentials.shape != (256,) or terms.shape != (256,):
+            raise ValueError("tables have 256 entries, one for each distance to the maximum")
+        if not info.min <= lo <= hi <= info.max or not -65536 <= zero_point <= 65536 or not -64 <= sum_bits <= 64:
+            raise ValueError(f"zero point {zero_point}, bounds {lo}, {hi}, {sum_bits} bits for {out_dtype}")
+        self._arrays = program, exponentials, terms, one, ratio
+        if floats:
+            self.c.floats = <const float *>_address(exponentials)
+        else:
+            self.c.exponentials, self.c.terms = <const int32_t *>_address(exponentials), <const int32_t *>_address(terms)
+        self.c.sum_bits, self.c.extra_shift, self.c.unit, self.c.offset = sum_bits, shift, unit, offset
+        self.c.program, self.c.stages = <const int64_t *>_address(program), <int>len(program)
+        self.c.parameters.scale, self.c.parameters.ratio = <const double *>_address(one), <const int64_t *>_address(ratio)
+        self.c.parameters.zero_point, self.c.parameters.lo, self.c.parameters.hi = zero_point, lo, hi
+        rows = [tuple(row) for row in program.tolist()]
+        end = [(ADD_ZERO_POINT, 32, WRAP, 0, 0, 0), (CLAMP, 0, 0, 0, 0, 0)]
+        if floats:
+            self.c.to_even = rows[0] == (ROUND, TIES_TO_EVEN, 32, INDEFINITE, 0, 0)
+            self.c.direct = rows[1:] == end and (self.c.to_even or rows[0] == (ROUND, TIES_TO_AWAY, 32, INDEFINITE, 0, 0))
+        else:
+            high, right = (MULTIPLY_HIGH, 32, TIES_TOWARD_POSITIVE, SATURATE, 0, 0), (SHIFT_RIGHT, RIGHT, 0, TIES_TO_AWAY, 0, 0)
+            self.c.direct = rows == [high, right, *end]
+        # what else is 2 does no harm
+        self.c.may_fail = not self.c.direct and any(ERROR in row[1:] for row in rows)
+
+    def into(self, x, out, totals=None):
+        cdef Py_buffer source, target, sums
+        cdef int error
+        cdef Py_ssize_t rows, depth
+        cdef int64_t *to = NULL
+        if x.ndim != 2 or x.dtype != self._x_dtype or out.dtype != self._out_dtype or out.shape != x.shape or x.size == 0:
+            raise ValueError(
+                f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be (rows, depth) of {self._x_dtype} and "
+                f"{self._out_dtype}, not empty"
+            )
+        rows, depth = x.shape
+        if totals is not None and (totals.dtype != np.int64 or totals.shape != (rows,)):
+            raise ValueError(f"totals {totals.dtype} {totals.shape} must be int64 ({rows},)")
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            try:
+                if totals is not None:
+                    PyObject_GetBuffer(totals, &sums, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+                    to = <int64_t *>sums.buf
+                with nogil:
+                    error = qi_run_softmax(&self.c, source.buf, rows, depth, target.buf, to)
+                if to != NULL:
+                    PyBuffer_Release(&sums)
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
+        if error < 0:
+            raise MemoryError
+        return bool(error)
