@@ -20,7 +20,7 @@ from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import Multiplier
 from qinterp.numerics.stages import Round
 from qinterp.ops._elementwise import apply_stages
-from qinterp.ops._operator import Run
+from qinterp.ops._operator import NO_NOTES, Run
 from qinterp.ops._tails import Elementwise
 
 FloatFunction = Callable[[Array, Mapping[str, Function]], Array]
@@ -112,6 +112,18 @@ def lookup(call: Call, table: Array) -> Elementwise:
         look_up(table, values[0], out)
 
     return Elementwise(call, into)
+
+
+def tabled(call: Call, run: Run) -> Run:
+    """``run``, elementwise of one operand, by a table of all codes where there are 256 of them."""
+    kind = call["input"].numpy_dtype
+    if kind.itemsize != 1 or len(call.inputs) != 1:
+        return run
+    try:
+        (table,) = run([np.arange(256, dtype=np.uint8).view(kind)], NO_NOTES)
+    except ArithmeticError:  # of codes that perhaps do not occur
+        return run
+    return Elementwise(call, lookup(call, table).into, run)
 
 
 def round_away(x: Array) -> Array:
