@@ -1,5 +1,5 @@
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint32_t, uint8_t
 
 cdef extern from "_c/codes.h" nogil:
     int QINTERP_PLANTED_BUG
@@ -238,6 +238,9 @@ cdef extern from "_c/elementwise.h" nogil:
         const qi_isa *isa
         qi_operand operands[2]
         int combine
+        int32_t slopes[2]
+        int32_t start
+        const int8_t *rest[2]
 
     void qi_run_pairs(
         const qi_pairs *pairs, const void *const x[2], const ptrdiff_t sizes[2], ptrdiff_t n, int32_t *accumulators,

@@ -1058,6 +1058,18 @@ cdef int _one_for_all(Requantizer requantizer) except -1:
     return 0
 
 
+def _line(table, dtype):
+    """Return the slope, the start, and int8 (256) of what they leave over by code; None where that is too much."""
+    codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
+    slope = round((int(table[codes.argmax()]) - int(table[codes.argmin()])) / 255)
+    rest = table - slope * codes
+    start = (int(rest.min()) + int(rest.max())) // 2
+    rest -= start
+    if rest.min() < -128 or rest.max() > 127 or abs(slope) >= 1 << 31:
+        return None
+    return slope, start, rest.astype(np.int8)
+
+
 cdef class Pairs:
     cdef qi_pairs c
     cdef object _arrays
@@ -1103,6 +1115,13 @@ cdef class Pairs:
         self.low, self.high = min(results), max(results)
         if self.low < -1 << 31 or self.high >= 1 << 31:
             raise ValueError(f"results of {self.low} to {self.high} do not fit 32 bits")
+        if combination == COMBINE_ADD and len(self._arrays) == 2 and self._dtypes[0] == self._dtypes[1]:
+            lines = [_line(table, self._dtypes[0]) for table in self._arrays]
+            if None not in lines:
+                self.c.start = <int32_t><uint32_t>((lines[0][1] + lines[1][1]) & 0xFFFFFFFF)
+                for i, (slope, _, rest) in enumerate(lines):
+                    self.c.slopes[i], self.c.rest[i] = slope, <const int8_t *>_address(rest)
+                    self._arrays.append(rest)
 
     cdef int _run(self, a, b, target, const qi_requantizer *requantizer, int out_type) except -1:
         cdef Py_buffer buffers[3]

@@ -26,6 +26,10 @@ typedef struct {
     const qi_isa *isa;
     qi_operand operands[2];
     int combine;
+    /* a sum of two tables of one type, each of them a line and what is left over by code: first[x] + second[y] =
+       slopes[0] * x + slopes[1] * y + start + rest[0][x] + rest[1][y] modulo 2^32; NULL where too much is left over */
+    int32_t slopes[2], start;
+    const int8_t *rest[2];
 } qi_pairs;
 
 /* Element i of the result is of elements i modulo the operands' sizes, which are positive. Exactly one of accumulators and

@@ -487,6 +487,6 @@ const qi_isa qi_avx2 = {
     .name = "avx2", .block = 16, .lanes = LANES, .narrow_lanes = 16, .gather = gather, .words = gemm,
     .depthwise = depthwise, .requantize = requantize, .wide = wide, .pairs = pairs, .narrow = narrow,
     .depthwise_ordered = depthwise_ordered, .run_stages = run_stages, .widen = widen, .combine = combine,
-    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_bytes,
+    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_bytes, .add_lines = add_lines,
 };
 #endif

@@ -710,6 +710,7 @@ const qi_isa qi_avx512vnni = {
     .depthwise_pairs = depthwise_pairs, .natural_order = natural_order, .requantize = requantize,
     .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
     .run_stages = run_stages, .widen = widen, .combine = combine,
-    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi,
+    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,
+    .permutes_bytes = &qi_has_vbmi,
 };
 #endif
