@@ -778,11 +778,38 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
     }
 }
 
+/* ---- tables ---- */
+
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) static void permute_bytes(const uint8_t *table,
+                                                                                          const uint8_t *x, ptrdiff_t n,
+                                                                                          uint8_t *out)
+{
+    const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
+    const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    ptrdiff_t i;
+    for (i = 0; i < n; i += 64) {
+        const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
+        const __m512i codes = _mm512_maskz_loadu_epi8(mask, x + i);
+        const __m512i low = _mm512_permutex2var_epi8(t0, codes, t1), high = _mm512_permutex2var_epi8(t2, codes, t3);
+        _mm512_mask_storeu_epi8(out + i, mask, _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high));
+    }
+}
+
+static void look_up_with_vbmi(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out)
+{
+    if (qi_has_vbmi)
+        permute_bytes(table, x, n, out);
+    else
+        look_up_bytes(table, x, n, out);
+}
+
 const qi_isa qi_avx512vnni = {
     .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
     .depthwise_fused = depthwise_fused, .gemm_fused = gemm_fused, .natural_order = natural_order, .requantize = requantize,
     .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
-    .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
+    .run_stages = run_stages, .widen = widen, .combine = combine,
+    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,
+    .permutes_bytes = &qi_has_vbmi,
 };
 #endif

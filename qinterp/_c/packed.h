@@ -152,6 +152,13 @@ typedef void qi_combine(const int32_t *a, const int32_t *b, ptrdiff_t n, int how
 typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
                      ptrdiff_t column_stride, ptrdiff_t n, int32_t start, void *result);
 
+/* to[i] = a * x[i] + b * y[i] + c + d[i] + e[i], modulo 2^32, of two operands of 8-bit codes of one type */
+typedef void qi_add_lines(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
+                          const int8_t *d, const int8_t *e, int32_t *to);
+
+/* out[i] = table[x[i]] of 256 bytes */
+typedef void qi_look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out);
+
 /* y = clamp(round(x * scale + before) + after), or x / scale; every operation in float32. */
 typedef struct {
     float scale, before, after, low, high;
@@ -187,11 +194,15 @@ typedef struct {
     qi_combine *combine;
     qi_fold *fold;
     qi_quantize *quantize;
+    qi_look_up_bytes *look_up_bytes;
+    qi_add_lines *add_lines;
+    const int *permutes_bytes; /* whether look_up_bytes is many times faster than single look-ups; NULL: it is not */
 } qi_isa;
 
 extern const qi_isa qi_portable;
 #if QI_X86
 extern const qi_isa qi_avx2, qi_avx512vnni;
+extern int qi_has_vbmi; /* known once qi_available_isas was asked */
 #endif
 
 /* The instruction sets that this processor and system can run, the best first; NULL ends the list. */

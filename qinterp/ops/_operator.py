@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy as np
+
 from qinterp.errors import UnsupportedOperatorError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape, flip_sign
@@ -160,7 +162,7 @@ class Operator:
             fill = call.output.zero_point if call.output.quantization else 0
 
             def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-                return move(values, fill)
+                return [np.ascontiguousarray(x).reshape(x.shape) for x in move(values, fill)]
 
             return run
 
