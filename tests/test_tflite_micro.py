@@ -149,6 +149,32 @@ def test_plain_arithmetic_equals_the_runtime(kind: str) -> None:
         assert not judge(drawn(kind, "int64", seed), "int64")
 
 
+@needs_runtime
+@pytest.mark.parametrize("activation", ["NONE", "RELU", "RELU6"])
+def test_svdf_with_a_state_of_8_bits_equals_the_runtime(activation: str) -> None:
+    batch, size, units, rank, memory = 2, 9, 5, 2, 4
+    filters = units * rank
+    for seed in range(CASES):
+        rng = np.random.default_rng([SEED, seed])
+
+        def codes(*shape: int, rng: np.random.Generator = rng) -> np.ndarray:
+            return rng.integers(-128, 128, shape).astype(np.int8)
+
+        writer = ModelWriter()
+        writer.input("x", [batch, size], "int8", scale=0.0317, zero_point=int(codes(1)[0]))
+        writer.constant("feature", codes(filters, size), scale=0.0123)
+        writer.constant("time", codes(filters, memory), scale=0.0071)
+        bias = rng.normal(0, 5e3, units).astype(np.int32)
+        writer.constant("bias", bias, scale=0.4 * 0.0071)
+        writer.variable("state", (batch, memory * filters), "int8", scale=0.4, zero_point=0)
+        writer.tensor("y", [batch, units], "int8", scale=0.29, zero_point=3)
+        operands = ["x", "feature", "time", "bias", "state"]
+        writer.operator("SVDF", operands, ["y"], rank=rank, fused_activation_function=activation)
+        model, inputs = writer.finish(["y"]), {"x": codes(batch, size)}
+        assert against_runtime(model, inputs, SCHEME, RUNTIME) == []
+        assert against_twin(model, inputs, SCHEME) == []
+
+
 def drawn(kind: str, dtype: str, seed: int) -> Case:
     """A case of a type that LiteRT's reference kernels do not have, or not fully."""
     return FAMILIES[kind].generator(Draw(kind, dtype, np.random.default_rng([SEED, seed])))

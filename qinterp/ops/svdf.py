@@ -60,7 +60,21 @@ def shapes(call: Call) -> list[Shape]:
     return [(batch, filters // rank)]
 
 
-@SVDF.recipe("accumulate", family=ANY_FAMILY)
+@dataclass(frozen=True)
+class IntegerSums:
+    """What kernels accept; none of them applies the activation.
+
+    Attributes
+    ----------
+    states : types of the state, and of the time weights with it.
+    activation : the only one that is accepted, or any.
+    """
+
+    states: Literal["int16", "int8_or_int16"] = "int16"
+    activation: Literal["relu", "any"] = "relu"
+
+
+@SVDF.recipe("accumulate", IntegerSums, family=ANY_FAMILY)
 def accumulate(call: Call) -> Run:
     """``state <- features of the input``; ``out = r(sum of the time products + bias)``.
 
@@ -69,12 +83,16 @@ def accumulate(call: Call) -> Run:
     """
     if call.policy.tail is not None:
         raise SchemeError(call.where("a tail has no meaning here: svdf has none"))
+    params: IntegerSums = call.params
     call.types(
-        input=("int8",), weights_feature=("int8",), weights_time=("int16",), bias=("int32",),
-        state=("int16",), output=("int8",),
+        input=("int8",), weights_feature=("int8",), bias=("int32",), output=("int8",),
+        state=("int8", "int16") if params.states == "int8_or_int16" else ("int16",),
+        weights_time=(call["state"].dtype,),
     )  # fmt: skip
-    if call.attributes["activation"] != "relu":  # the kernel demands it, and does not apply it
+    if params.activation == "relu" and call.attributes["activation"] != "relu":
         call.unsupported(f"activation must be relu, got {call.attributes['activation']!r}")
+    if call.per_tensor(call["state"])[1]:
+        call.unsupported(f"state {call['state'].describe()} must have the zero point 0")
     rank = call.attributes["rank"]
     batch, units = call.output.shape
     filters, memory = call["weights_time"].shape
@@ -83,6 +101,7 @@ def accumulate(call: Call) -> Run:
     times = np.ascontiguousarray(call.value("weights_time").reshape(units, 1, 1, rank * memory))
     bias = bias_reader(call, units)
     policy = call.policy.accumulator
+    state_type = call["state"].numpy_dtype
     no_zero_point = np.zeros(filters, np.int64)
     to_state = _finish(call, "input", "weights_feature", call["state"])
     to_output = _finish(call, "state", "weights_time", call.output)
@@ -92,7 +111,7 @@ def accumulate(call: Call) -> Run:
         dot, overflowed = _kernels.matmul(
             values[0], features, None, x_zero_point, no_zero_point, policy.codes
         )
-        newest = to_state(dot, np.empty(dot.shape, np.int16))
+        newest = to_state(dot, np.empty(dot.shape, state_type))
         old = values[4].reshape(batch, filters, memory)
         state = np.concatenate([old[:, :, 1:], newest[:, :, None]], axis=2)
         # a product of each unit with its own states: a convolution with as many groups
