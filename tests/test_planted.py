@@ -43,11 +43,7 @@ from qinterp.testing.tflite_writer import ModelWriter
 PARTS = ("effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds")
 # from the least to the most rules: a scheme comes after the one it extends
 SCHEMES = sorted(
-    (
-        name
-        for name in scheme_names()
-        if load_scheme(name).evidence.get("runtime") in RUNTIMES
-    ),
+    (name for name in scheme_names() if load_scheme(name).evidence.get("runtime") in RUNTIMES),
     key=lambda name: len(load_scheme(name).to_table().get("rule", [])),
 )
 
