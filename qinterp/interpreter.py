@@ -331,7 +331,8 @@ class Interpreter:
                 outputs = self._update_state(step, outputs, values)
             for name, value in zip(node.outputs, outputs, strict=True):
                 if name not in given:
-                    values[name] = _read_only(value)
+                    # the kernels take contiguous arrays only
+                    values[name] = _read_only(np.asarray(value, order="C"))
             ran += 1
             if notes:
                 result.notes[node.name] = dict(notes)
