@@ -163,6 +163,33 @@ def test_plain_arithmetic_equals_the_runtime(kind: str) -> None:
         assert not judge(drawn(kind, "int64", seed), "int64")
 
 
+@needs_runtime
+@pytest.mark.parametrize("rank", [5, 6, 7])
+@pytest.mark.parametrize("kind", ["ABS", "BROADCAST_TO", "L2_NORMALIZATION", "MUL", "TRANSPOSE"])
+def test_ranks_equal_the_runtime_or_are_refused(kind: str, rank: int) -> None:
+    rng = np.random.default_rng([SEED, rank])
+    shape = tuple(rng.integers(1, 4, rank).tolist())
+    writer = ModelWriter()
+    writer.input("x", shape, "int8", scale=0.1, zero_point=-3)
+    operands = ["x"]
+    if kind == "MUL":
+        operands.append(writer.constant("z", rng.integers(-9, 9, shape).astype(np.int8), scale=1.0))
+    elif kind in ("BROADCAST_TO", "TRANSPOSE"):
+        how = shape if kind == "BROADCAST_TO" else range(rank)
+        operands.append(writer.constant("how", np.array(how, np.int32)))
+    unit = 1 / 128 if kind == "L2_NORMALIZATION" else 0.1
+    zero_point = 0 if kind == "L2_NORMALIZATION" else -3
+    writer.tensor("y", shape, "int8", scale=unit, zero_point=zero_point)
+    writer.operator(kind, operands, ["y"])
+    model = writer.finish(["y"])
+    x = {"x": rng.integers(-128, 128, shape).astype(np.int8)}
+    if rank < {"BROADCAST_TO": 6, "L2_NORMALIZATION": 5, "TRANSPOSE": 6}.get(kind, 7):
+        assert against_runtime(model, x, SCHEME, RUNTIME) == []
+    else:
+        with pytest.raises(UnsupportedOperatorError, match="axes"):
+            run(model, x, SCHEME)
+
+
 SHAPES = {
     "BATCH_MATMUL": ((1, 4, 4, 4), (1, 4, 4, 4)),
     "CONV_2D": ((1, 4, 4, 4), (4, 3, 3, 4)),
