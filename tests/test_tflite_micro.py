@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,80 @@ def test_plain_arithmetic_equals_the_runtime(kind: str) -> None:
         assert judge(case, case.description)
         assert against_twin(case.model, case.inputs, SCHEME) == [], case.description
         assert not judge(drawn(kind, "int64", seed), "int64")
+
+
+class OddWriter(ModelWriter):
+    """Weights with zero points, gates that saturate, a cell's scale that is no power of two."""
+
+    def constant(self, name: str, array: Any, **more: Any) -> str:
+        if name.startswith(("input_to", "recurrent_to")) and more:
+            more["zero_point"] = len(name) % 7 - 3
+            more["scale"] *= 8
+        return super().constant(name, array, **more)
+
+    def variable(self, name: str, shape: Any, dtype: str, **more: Any) -> str:
+        if name == "cell_state" and more:
+            more["scale"] *= 1.3 / 64
+        return super().variable(name, shape, dtype, **more)
+
+
+class OddDraw(Draw):
+    """Activations that the LSTM does not have, and narrow bounds of its cell."""
+
+    def operator(self, *operands: Any, **options: Any) -> None:
+        options["fused_activation_function"] = self.pick(["NONE", "RELU", "TANH"])
+        options["cell_clip"] = self.pick([0.0, 1e-4, 1e-2, 0.5, 1e6])
+        super().operator(*operands, **options)
+
+
+@needs_runtime
+@pytest.mark.parametrize("dtype", ["int8", "int16", "float32"])
+def test_odd_lstm_equals_the_runtime(dtype: str) -> None:
+    kind, judged = "UNIDIRECTIONAL_SEQUENCE_LSTM", 0
+    for seed in range(8 * CASES):
+        draw = OddDraw(kind, dtype, np.random.default_rng([SEED, seed]), writer=OddWriter())
+        case = FAMILIES[kind].generator(draw)
+        if judge(case, f"seed {seed}: {case.description}"):
+            judged += 1
+            small = judged <= 2 and sum(v.size for v in case.inputs.values()) < LARGEST
+            assert not small or against_twin(case.model, case.inputs, SCHEME) == []
+    assert judged > CASES
+
+
+@needs_runtime
+def test_rows_of_a_table_have_the_first_scale_as_in_the_runtime() -> None:
+    rng = np.random.default_rng(SEED)
+    writer = ModelWriter()
+    writer.input("rows", [3], "int32")
+    table = rng.integers(-128, 128, (4, 5)).astype(np.int8)
+    writer.constant("table", table, scale=[0.5, 0.25, 0.125, 2.0])
+    writer.tensor("y", [3, 5], "float32")
+    writer.operator("EMBEDDING_LOOKUP", ["rows", "table"], ["y"])
+    model, rows = writer.finish(["y"]), {"rows": np.array([3, 0, 1], np.int32)}
+    assert against_runtime(model, rows, SCHEME, RUNTIME) == []
+    assert against_twin(model, rows, SCHEME) == []
+
+
+@needs_runtime
+def test_long_float_sums_of_svdf_equal_the_runtime() -> None:
+    rng = np.random.default_rng(SEED)
+    batch, size, units, rank, memory = 2, 33, 7, 2, 11
+
+    def real(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    writer = ModelWriter()
+    writer.input("x", [batch, size], "float32")
+    writer.constant("feature", real(units * rank, size))
+    writer.constant("time", real(units * rank, memory))
+    writer.constant("bias", real(units))
+    writer.variable("state", (batch, memory * units * rank), "float32")
+    writer.tensor("y", [batch, units], "float32")
+    operands = ["x", "feature", "time", "bias", "state"]
+    writer.operator("SVDF", operands, ["y"], rank=rank, fused_activation_function="NONE")
+    model, x = writer.finish(["y"]), {"x": real(batch, size)}
+    assert against_runtime(model, x, SCHEME, RUNTIME) == []
+    assert against_twin(model, x, SCHEME) == []
 
 
 @needs_runtime
