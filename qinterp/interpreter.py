@@ -677,7 +677,8 @@ def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor
 
 
 def _read_only(value: Array) -> Array:
-    value = np.asarray(value)  # numpy makes scalars of arrays without dimensions
+    # numpy makes scalars of arrays without dimensions, and the kernels take contiguous arrays only
+    value = np.asarray(value, order="C")
     value.flags.writeable = False
     return value
 
