@@ -62,6 +62,10 @@ class Example:
             about, graph, inputs, wanted, policy, kind, step.recipe, params, facts, reads, own
         )
 
+    def on(self, graph: Graph, inputs: Any, wanted: dict[str, np.ndarray]) -> Example:
+        """The same arithmetic on another model."""
+        return dataclasses.replace(self, graph=graph, inputs=inputs, wanted=wanted)
+
 
 class _Watched(Policy):
     """A policy that notes which of its fields are read."""

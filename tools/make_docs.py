@@ -63,7 +63,7 @@ def document() -> str:
 
 def _axes(schemes: Sequence[Scheme]) -> Iterable[str]:
     yield "## By axis\n"
-    yield "A list of stages goes from left to right; each is a formula of what the one before gave:\n"
+    yield "A list of stages goes from left to right; each formula takes what the one before gave:\n"
     yield "| stage | formula |"
     yield "|---|---|"
     for name, stage in STAGES.items():
