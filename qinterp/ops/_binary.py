@@ -23,9 +23,9 @@ from qinterp.numerics.scales import ACTIVATIONS
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, check_activation, float_clamp
 from qinterp.ops._elementwise import broadcast_shape, quantize_real, real_finish
 from qinterp.ops._fused import fuse
-from qinterp.ops._operator import NO_NOTES, Notes, Operator, Recipe, Run
+from qinterp.ops._operator import NO_NOTES, Notes, Operator, Run
 from qinterp.ops._tails import Elementwise
-from qinterp.scheme import Policy, RecipeChoice, Scheme
+from qinterp.scheme import Policy, RecipeChoice
 
 Codes = npt.NDArray[np.int64]
 Function = Callable[[Any, Any], Any]

@@ -83,6 +83,8 @@ def accumulate(call: Call) -> Run:
     """
     if call.policy.tail is not None:
         raise SchemeError(call.where("a tail has no meaning here: svdf has none"))
+    if call.policy.bias is not None:
+        raise SchemeError(call.where("bias has no meaning here: svdf does not rescale it"))
     params: IntegerSums = call.params
     call.types(
         input=("int8",), weights_feature=("int8",), bias=("int32",), output=("int8",),
