@@ -38,7 +38,7 @@ from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph, Node, Quantization, Tensor
 from qinterp.report.difference import run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
-from qinterp.testing.random_models import random_model
+from qinterp.testing.random_models import random_model, small_chain
 from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
@@ -220,6 +220,8 @@ PLANTED = {
     "accumulator": "a 16-bit saturating accumulator (B) against a 32-bit wrapping one (A)",
     "weights": "stored as OWHI (B) against OHWI (A)",
     "zero point": "zero point 0 (B) against",
+    "swapped": " swapped (B)",
+    "scale": "the first channel's scale (B) against one a channel (A) of ",
 }
 
 
@@ -227,7 +229,8 @@ PLANTED = {
 @pytest.mark.parametrize("place", [0, 2, 5])
 def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> None:
     graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
-    node = [n for n in graph.nodes if n.kind == "conv_2d"][place]
+    kind = "add" if bug == "swapped" else "conv_2d"
+    node = [n for n in graph.nodes if n.kind == kind][place if kind == "conv_2d" else place // 5]
     scheme = load_scheme(REFERENCE)
     values = captured(graph, inputs, REFERENCE) | NodeRunner(graph, REFERENCE).codes(inputs)
     if bug == "ties":
@@ -239,6 +242,22 @@ def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> N
         weights = graph.tensors[node.inputs[1]]
         turned = np.ascontiguousarray(np.swapaxes(weights.data, 1, 2))
         wrong = with_tensor(graph, node, replace(weights, data=turned), values)
+    elif bug == "scale":
+        weights = graph.tensors[node.inputs[1]]
+        scale = np.full_like(weights.quantization.scale, weights.quantization.scale[0])
+        one = replace(weights, quantization=replace(weights.quantization, scale=scale))
+        wrong = with_tensor(graph, node, one, values)
+    elif bug == "swapped":
+        one, other = (graph.tensors[n] for n in (node.inputs[0], node.outputs[0]))
+        points = [other.quantization.zero_point, one.quantization.zero_point]
+        assert points[0] != points[1]
+        swapped = {
+            tensor.name: replace(
+                tensor, quantization=replace(tensor.quantization, zero_point=point)
+            )
+            for tensor, point in zip((one, other), points, strict=True)
+        }
+        wrong = alone(graph, node, values, swapped)
     else:
         read = graph.tensors[node.inputs[0]]
         zero = replace(read.quantization, zero_point=np.zeros(1, np.int64))
@@ -253,25 +272,44 @@ def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> N
     assert PLANTED[bug] in str(found.first.blame)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("mode", ["litert-reference", "litert-optimized", "litert-xnnpack"])
+RUNTIMES = {
+    "litert-reference": "tflite-reference",
+    "litert-optimized": "tflite-optimized",
+    "litert-xnnpack": "xnnpack",
+    "tflite-micro": "tflite-micro",
+}
+
+
+@cache
+def network(name: str) -> tuple[Graph, Mapping[str, Any]]:
+    """A shipped model, or a random one by its seed, and an input."""
+    if not name.startswith("random"):
+        return model(name), images(name, 1)[0]
+    case = small_chain(np.random.default_rng(int(name.removeprefix("random "))))
+    return qinterp.load(case.model), case.inputs
+
+
+@pytest.mark.parametrize("name", [*MODELS, *(f"random {seed}" for seed in range(6))])
+@pytest.mark.parametrize("mode", RUNTIMES)
 def test_a_runtime_diverges_first_where_its_tensors_do(name: str, mode: str) -> None:
+    """Under its own scheme and the others', and nowhere under its own."""
     if (reason := session(mode).unavailable()) is not None:
         pytest.skip(reason)
-    graph, inputs = model(name), images(name, 1)[0]
-    ours = captured(graph, inputs, REFERENCE)
+    graph, inputs = network(name)
     codes = Interpreter(graph, REFERENCE).input_codes(inputs)
     theirs = session(mode).run(graph.source, codes)
-    wrong = [
-        n.name
-        for n in graph.nodes
-        if any(not np.array_equal(ours[t], theirs.get(t, ours[t])) for t in n.outputs)
-    ]
-    found = diff(graph, inputs, REFERENCE, f"runtime:{mode}")
-    assert (found.first.node.name if found.first else None) == (wrong[0] if wrong else None)
-    assert any("ai-edge-litert" in remark for remark in found.remarks)
-    if mode == "litert-reference":
-        assert found.same
+    for scheme in RUNTIMES.values():
+        ours = captured(graph, inputs, scheme)
+        wrong = [
+            n.name
+            for n in graph.nodes
+            if any(not np.array_equal(ours[t], theirs.get(t, ours[t])) for t in n.outputs)
+        ]
+        found = diff(graph, inputs, scheme, f"runtime:{mode}")
+        assert (found.first.node.name if found.first else None) == (wrong[0] if wrong else None)
+        if scheme == RUNTIMES[mode]:
+            assert found.same
+    assert any(session(mode).version() in remark for remark in found.remarks)
 
 
 # ---- blame ------------------------------------------------------------------------------------

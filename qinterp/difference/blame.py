@@ -259,8 +259,8 @@ class Blamer:
                 "which of these nodes it is"
             )
         tensors = [self._graph.tensors[name] for name in case.node.inputs if name]
-        constant = any(tensor.is_constant for tensor in tensors)
-        suspicious = "weights, zero points" if constant else "tables, zero points"
+        weighted = any(tensor.is_constant and tensor.quantization for tensor in tensors)
+        suspicious = "weights, scales, zero points" if weighted else "tables, scales, zero points"
         return (
             "no known scheme or usual mistake gives this, and it is too much for a rounding: look "
             f"at this node's {suspicious} and layout"
