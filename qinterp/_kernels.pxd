@@ -69,6 +69,18 @@ cdef extern from "_c/codes.h" nogil:
         FLOAT32 "QI_FUSED_FLOAT32"
         FLOAT64 "QI_FUSED_FLOAT64"
 
+    cpdef enum Combination "qi_combination":
+        COMBINE_ADD "QI_COMBINE_ADD"
+        COMBINE_SUBTRACT "QI_COMBINE_SUBTRACT"
+        COMBINE_MULTIPLY "QI_COMBINE_MULTIPLY"
+        COMBINE_MAX "QI_COMBINE_MAX"
+        COMBINE_MIN "QI_COMBINE_MIN"
+
+    cpdef enum Folding "qi_folding":
+        FOLD_SUM "QI_FOLD_SUM"
+        FOLD_MAX "QI_FOLD_MAX"
+        FOLD_MIN "QI_FOLD_MIN"
+
     enum ElementType "qi_type":
         I8 "QI_I8"
         U8 "QI_U8"
@@ -215,3 +227,52 @@ cdef extern from "_c/packed.h" nogil:
         const qi_depthwise_conv *conv, const void *x, ptrdiff_t batch, int32_t *accumulators, const qi_requantizer *with_,
         void *out, int out_type,
     )
+
+cdef extern from "_c/elementwise.h" nogil:
+    ctypedef struct qi_operand:
+        int type
+        const int32_t *table
+        int32_t zero_point
+
+    ctypedef struct qi_pairs:
+        const qi_isa *isa
+        qi_operand operands[2]
+        int combine
+
+    void qi_run_pairs(
+        const qi_pairs *pairs, const void *const x[2], const ptrdiff_t sizes[2], ptrdiff_t n, int32_t *accumulators,
+        const qi_requantizer *with_, void *out, int out_type,
+    )
+    void qi_requantize_flat(
+        const qi_isa *isa, const int32_t *x, ptrdiff_t n, const qi_requantizer *with_, void *out, int out_type,
+    )
+    void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
+    void qi_look_up_pairs(
+        const void *table, const uint8_t *a, const uint8_t *b, ptrdiff_t n, void *out, int out_bytes,
+    )
+
+    ctypedef struct qi_windows:
+        const qi_isa *isa
+        int x_type, fold
+        int32_t zero_point, low, high
+        ptrdiff_t height, width, channels, out_height, out_width
+        const int32_t *rows
+        const int32_t *columns
+
+    int qi_run_windows(
+        const qi_windows *windows, const void *x, ptrdiff_t batch, int32_t *accumulators, const qi_requantizer *with_,
+        void *out, int out_type,
+    )
+
+    ctypedef struct qi_quantization:
+        float scale, before, after, low, high
+        int divide, to_even
+
+    ctypedef struct qi_quantizer:
+        const qi_isa *isa
+        qi_quantization fast
+        const int64_t *program
+        int stages
+        qi_parameters parameters
+
+    int qi_run_quantizer(const qi_quantizer *quantizer, const float *x, ptrdiff_t n, void *out, int out_type)

@@ -86,6 +86,22 @@ class Opcode(IntEnum):
         13  # (low, high)                       each 0 or 1: to lo - zero_point, hi - zero_point
     )
 
+class Combination(IntEnum):
+    """How two operands make an accumulator."""
+
+    COMBINE_ADD = 0
+    COMBINE_SUBTRACT = 1
+    COMBINE_MULTIPLY = 2
+    COMBINE_MAX = 3
+    COMBINE_MIN = 4
+
+class Folding(IntEnum):
+    """How a window makes one element."""
+
+    FOLD_SUM = 0
+    FOLD_MAX = 1
+    FOLD_MIN = 2
+
 class Fused(IntEnum):
     """Requantizations that a Requantizer does in one go, each equal to the stage program beside it.
 
@@ -275,6 +291,26 @@ def run_stages(
       ``out``; a float lane needs a float ``out``.
     """
 
+class Stages:
+    """A program of run_stages with its parameters, ready to run any number of times, by any number of threads."""
+
+    def __init__(
+        self,
+        program: _Array,
+        multiplier: _Array,
+        shift: _Array,
+        scale: _Array,
+        ratio: _Array,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        pre: _Array | None = None,
+        post: _Array | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+    def into(self, x: _Array, out: _Array) -> bool:
+        """Run over x (..., channels), or of any shape where the parameters are of one channel, into out (same shape)."""
+
 def round_shift(x: _Array, amount: int | _Array, rounding: int) -> NDArray[np.int64]:
     """x / 2**amount, rounded. ``amount`` broadcasts to x; a negative one shifts left, saturating to int64."""
 
@@ -293,7 +329,7 @@ class Requantizer:
     """One of the Fused requantizations, from int32 to int8, uint8 or int16, for any int32 value.
 
     multiplier: 0 .. 2**31 - 1 and shift: -31 .. 30 (positive = left), or scale: finite; each one value or one a channel.
-    float32 scales are taken as float32. zero_point, lo and hi are within +-65535.
+    float32 scales are taken as float32. zero_point, lo and hi are within +-65535. One channel stands for all elements.
 
     SR with a positive shift can leave 32 bits: it is refused (ValueError) unless ``accumulator_range``, the lowest and the
     highest accumulator of each channel, excludes that.
@@ -419,3 +455,88 @@ class PackedMatmul(_Packed):
         order: _Array | None = None,
         isa: str | None = None,
     ) -> None: ...
+
+# ---- elementwise -------------------------------------------------------------------------------------------------------
+
+class Pairs:
+    """Elements of two operands, each int8, uint8 or int16, combined in int32.
+
+    An operand is its dtype and either its zero point, which is subtracted, or a table of 256 integers for codes of 8 bits,
+    indexed by the code's bits. An operand repeats as a whole to the size of the result. ValueError: results may not fit
+    32 bits. low and high are the least and the greatest result.
+    """
+
+    def __init__(
+        self,
+        combination: int,
+        first: tuple[Any, int | _Array],
+        second: tuple[Any, int | _Array],
+        isa: str | None = None,
+    ) -> None: ...
+    @property
+    def low(self) -> int: ...
+    @property
+    def high(self) -> int: ...
+    def accumulate(self, a: _Array, b: _Array, shape: tuple[int, ...]) -> NDArray[np.int32]: ...
+    def requantize_into(self, a: _Array, b: _Array, out: _Array, requantizer: Requantizer) -> None:
+        """The same requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
+
+def look_up(table: _Array, x: _Array) -> _Array:
+    """table[x], x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
+
+def look_up_pairs(table: _Array, a: _Array, b: _Array) -> _Array:
+    """table[256 * a + b] for operands of 1 byte and one shape, read as unsigned."""
+
+class Windows:
+    """Sums or extrema over windows of images (batch, *x_shape), x_shape = (H, W, C), int8, uint8 or int16.
+
+    rows, columns: (out, 2), the first pixel of each window and their number, which is at least 1. Sums are of the codes
+    less the zero point, in int32 (ValueError where they may not fit); extrema are clamped to ``bounds``. low and high are
+    the least and the greatest result.
+    """
+
+    def __init__(
+        self,
+        folding: int,
+        x_dtype: Any,
+        x_shape: tuple[int, int, int],
+        rows: ArrayLike,
+        columns: ArrayLike,
+        *,
+        zero_point: int = 0,
+        bounds: _Pair | None = None,
+        isa: str | None = None,
+    ) -> None: ...
+    @property
+    def low(self) -> int: ...
+    @property
+    def high(self) -> int: ...
+    def fold(self, x: _Array) -> _Array:
+        """(batch, out rows, out columns, C): int32 of sums, else of the type of x."""
+    def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> None:
+        """Sums requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
+
+class Quantizer:
+    """float32 to codes: a program of run_stages, which takes over where a number is too large for the fast form.
+
+    The fast form is ``clamp(round(x * scale) + zero_point)``: divided instead of multiplied, ties to even instead of away
+    from zero, the zero point added in float32 before the rounding, as asked. That it equals the program for numbers below
+    2**22 is the caller's promise.
+    """
+
+    def __init__(
+        self,
+        program: _Array,
+        scale: float,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        out_dtype: Any,
+        *,
+        divide: bool,
+        to_even: bool,
+        zero_point_first: bool,
+        isa: str | None = None,
+    ) -> None: ...
+    def into(self, x: _Array, out: _Array) -> bool:
+        """Codes of x; returns what run_stages does."""

@@ -8,7 +8,7 @@ import os
 
 import numpy as np
 
-from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
 # ---- windows: which input position a tap reads -------------------------------------------------------------------------
 
@@ -284,13 +284,13 @@ cdef int64_t _FARTHEST = 1 << 20  # no shift amount or exponent needs to go fart
 cdef int64_t _FARTHEST_BOUND = <int64_t>1 << 62
 
 
-cdef bint _check_program(const int64_t[:, ::1] program, bint is_float) except -1:
+cdef bint _check_program(const int64_t *program, int stages, bint is_float) except -1:
     """Raise for a malformed program; return whether its result is a float. ``is_float``: its input is."""
-    cdef Py_ssize_t k
+    cdef int k
     cdef int64_t opcode, a, b, c, d
     cdef bint good
-    for k in range(program.shape[0]):
-        opcode, a, b, c, d = program[k, 0], program[k, 1], program[k, 2], program[k, 3], program[k, 4]
+    for k in range(stages):
+        opcode, a, b, c, d = program[0], program[1], program[2], program[3], program[4]
         if opcode == SHIFT_LEFT:
             good = not is_float and LITERAL <= a <= POST and -_FARTHEST <= b <= _FARTHEST and _is_fit(c, d)
         elif opcode == MULTIPLY:
@@ -320,7 +320,8 @@ cdef bint _check_program(const int64_t[:, ::1] program, bint is_float) except -1
         else:
             good = False
         if not good:
-            raise ValueError(f"stage {k} of the program is not possible here: {np.asarray(program[k]).tolist()}")
+            raise ValueError(f"stage {k} of the program is not possible here: {[opcode, a, b, c, d, program[5]]}")
+        program += QI_STAGE_WIDTH
     return is_float
 
 
@@ -328,75 +329,99 @@ cdef inline bint _is_fit(int64_t bits, int64_t overflow) noexcept:
     return 1 <= bits <= 64 and WRAP <= overflow <= INDEFINITE
 
 
-cdef int _set_integers(
-    array, name, Py_ssize_t channels, bint bounded, const int64_t **values, ptrdiff_t *stride,
-) except -1:
-    """Point at one integer, or at one a channel. The caller keeps the array alive."""
-    cdef const int64_t[::1] view
-    cdef Py_ssize_t i
-    values[0], stride[0] = NULL, 0
-    if array is None:
+cdef class Stages:
+    cdef qi_parameters p
+    cdef const qi_isa *_isa
+    cdef const int64_t *_program
+    cdef int _count
+    cdef object _arrays
+    cdef Py_ssize_t _channels
+
+    def __init__(
+        self, program, multiplier, shift, scale, ratio, zero_point, lo, hi, pre=None, post=None, isa=None,
+    ):
+        cdef Py_ssize_t i
+        cdef bint good
+        program = np.ascontiguousarray(program, np.int64)
+        if program.ndim != 2 or program.shape[1] != QI_STAGE_WIDTH or len(program) > QI_MAX_STAGES:
+            raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
+        self._isa = _default_isa if isa is None else _find_isa(isa)
+        self._program, self._count = <const int64_t *>_address(program), <int>len(program)
+        self.p.zero_point, self.p.lo, self.p.hi = zero_point, lo, hi
+        if not (
+            -_FARTHEST_BOUND < self.p.zero_point < _FARTHEST_BOUND
+            and -_FARTHEST_BOUND < self.p.lo and self.p.hi < _FARTHEST_BOUND
+        ):
+            raise ValueError("zero_point, lo and hi must be within +-2**62")
+        ratio, scale = np.ascontiguousarray(ratio, np.int64), np.ascontiguousarray(scale, np.float64)
+        self._arrays, self._channels = [program, scale, ratio], 1
+        self.p.ratio, self.p.ratio_stride = <const int64_t *>_address(ratio), 3 * self._stride_of(ratio, "ratio")
+        good = ratio.ndim == 2 and ratio.shape[1] == 3
+        for i in range(len(ratio) if good else 0):
+            good &= self.p.ratio[3 * i + 1] > 0 and -_FARTHEST <= self.p.ratio[3 * i + 2] <= _FARTHEST
+        if not good:
+            raise ValueError(f"ratio is (1 or channels, 3): numerator, denominator > 0, exponent within +-{_FARTHEST}")
+        self.p.scale, self.p.scale_stride = <const double *>_address(scale), self._stride_of(scale, "scale")
+        self._set(multiplier, "multiplier", False, &self.p.multiplier, &self.p.multiplier_stride)
+        self._set(shift, "shift", True, &self.p.shift, &self.p.shift_stride)
+        self._set(pre, "pre", True, &self.p.pre, &self.p.pre_stride)
+        self._set(post, "post", True, &self.p.post, &self.p.post_stride)
+
+    cdef ptrdiff_t _stride_of(self, values, name) except -1:
+        """1 where there is one value a channel, of which all parameters must have as many; 0 where there is one."""
+        if len(values) == 0 or (len(values) != 1 and self._channels not in (1, len(values))):
+            raise ValueError(f"{name} has {len(values)} values for {self._channels} channels")
+        self._channels = max(self._channels, len(values))
+        return len(values) > 1
+
+    cdef int _set(self, values, name, bint bounded, const int64_t **address, ptrdiff_t *stride) except -1:
+        cdef Py_ssize_t i
+        address[0], stride[0] = NULL, 0
+        if values is None:
+            return 0
+        values = np.ascontiguousarray(values, np.int64)
+        stride[0] = self._stride_of(values, name)
+        address[0] = <const int64_t *>_address(values)
+        self._arrays.append(values)
+        for i in range(len(values) if bounded else 0):
+            if not -_FARTHEST <= address[0][i] <= _FARTHEST:
+                raise ValueError(f"{name} is beyond +-{_FARTHEST}")
         return 0
-    view = array
-    _check_count(view.shape[0], channels, name)
-    for i in range(view.shape[0] if bounded else 0):
-        if not -_FARTHEST <= view[i] <= _FARTHEST:
-            raise ValueError(f"{name} is beyond +-{_FARTHEST}")
-    values[0], stride[0] = &view[0], view.shape[0] > 1
-    return 0
 
-
-cdef int _check_count(Py_ssize_t count, Py_ssize_t channels, name) except -1:
-    if count == 0 or (count != 1 and count != channels):
-        raise ValueError(f"{name} has {count} values for {channels} channels")
-    return 0
+    def into(self, x, out):
+        cdef Py_buffer source, target
+        cdef int error, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
+        cdef Py_ssize_t channels, size
+        if x_type < 0 or out_type < 0 or x.shape != out.shape:
+            raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one shape")
+        if _check_program(self._program, self._count, x_type >= F32) and out_type < F32:
+            raise ValueError(f"the program ends with a float, out is {out.dtype}")
+        PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
+        try:
+            size, channels = source.len // source.itemsize, source.shape[source.ndim - 1] if source.ndim else 1
+            if self._channels != 1 and channels != self._channels:
+                raise ValueError(f"parameters have {self._channels} values for {channels} channels")
+            if self._channels == 1:
+                channels = 1
+            if size == 0:
+                return False
+            PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            with nogil:
+                error = self._isa.run_stages(
+                    self._program, self._count, source.buf, x_type, size // channels, channels, &self.p, target.buf, out_type,
+                )
+            PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
+        return bool(error)
 
 
 def run_stages(
     program, x, multiplier, shift, scale, ratio, zero_point, lo, hi, out, pre=None, post=None, isa=None,
 ):
-    cdef const int64_t[:, ::1] stages = program, ratios = ratio
-    cdef const double[::1] scales = scale
-    cdef const qi_isa *instructions = _default_isa if isa is None else _find_isa(isa)
-    cdef qi_parameters p
-    cdef Py_buffer source, target
-    cdef int error = 0, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
-    cdef Py_ssize_t i, rows, channels
-    if x_type < 0 or out_type < 0 or x.ndim != 2 or x.shape != out.shape:
-        raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one shape (rows, channels)")
-    if stages.shape[1] != QI_STAGE_WIDTH or stages.shape[0] > QI_MAX_STAGES:
-        raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
-    if _check_program(stages, x_type >= F32) and out_type < F32:
-        raise ValueError(f"the program ends with a float, out is {out.dtype}")
-    rows, channels = x.shape
-    if rows == 0 or channels == 0:
-        return False
-    p.zero_point, p.lo, p.hi = zero_point, lo, hi
-    if not (-_FARTHEST_BOUND < p.zero_point < _FARTHEST_BOUND and -_FARTHEST_BOUND < p.lo and p.hi < _FARTHEST_BOUND):
-        raise ValueError("zero_point, lo and hi must be within +-2**62")
-    _check_count(ratios.shape[0], channels, "ratio")
-    for i in range(ratios.shape[0]):
-        if ratios.shape[1] != 3 or ratios[i, 1] <= 0 or not -_FARTHEST <= ratios[i, 2] <= _FARTHEST:
-            raise ValueError(f"ratio is (1 or channels, 3): numerator, denominator > 0, exponent within +-{_FARTHEST}")
-    p.ratio, p.ratio_stride = &ratios[0, 0], 3 if ratios.shape[0] > 1 else 0
-    _check_count(scales.shape[0], channels, "scale")
-    p.scale, p.scale_stride = &scales[0], scales.shape[0] > 1
-    _set_integers(multiplier, "multiplier", channels, False, &p.multiplier, &p.multiplier_stride)
-    _set_integers(shift, "shift", channels, True, &p.shift, &p.shift_stride)
-    _set_integers(pre, "pre", channels, True, &p.pre, &p.pre_stride)
-    _set_integers(post, "post", channels, True, &p.post, &p.post_stride)
-    PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
-    try:
-        PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
-        with nogil:
-            error = instructions.run_stages(
-                &stages[0, 0] if stages.shape[0] else NULL, <int>stages.shape[0], source.buf, x_type, rows, channels, &p,
-                target.buf, out_type,
-            )
-        PyBuffer_Release(&target)
-    finally:
-        PyBuffer_Release(&source)
-    return bool(error)
+    if x.ndim != 2:
+        raise TypeError(f"x {x.dtype} {x.shape} must be (rows, channels)")
+    return Stages(program, multiplier, shift, scale, ratio, zero_point, lo, hi, pre, post, isa).into(x, out)
 
 
 def round_shift(x, amount, rounding):
@@ -467,8 +492,11 @@ def _aligned(shape, dtype):
 
 
 cdef size_t _address(array) except? 0:
-    """The address of an array's first element; the caller keeps the array alive."""
-    return array.ctypes.data
+    """The address of a contiguous array's first element; the caller keeps the array alive."""
+    cdef Py_buffer view
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    PyBuffer_Release(&view)
+    return <size_t>view.buf
 
 
 # ---- packed forms: requantization --------------------------------------------------------------------------------------
@@ -505,12 +533,12 @@ cdef class Requantizer:
             raise ValueError(f"not a fused requantization: {kind}")
 
     def _spread(self, values, dtype):
-        """Return one value a channel, with a vector's length of zeros behind."""
+        """Return one value a channel, with a vector's length of zeros behind; one channel fills the vector."""
         values = np.asarray(values, dtype)
         if values.shape not in ((1,), (self.channels,)):
             raise ValueError(f"parameters have shape {values.shape} for {self.channels} channels")
         spread = np.zeros(self.channels + 32, dtype)
-        spread[: self.channels] = values
+        spread[: 16 if self.channels == 1 else self.channels] = values
         return spread
 
     def _set_multiplier(self, kind, multiplier, shift, accumulator_range):
@@ -585,6 +613,9 @@ cdef class Requantizer:
             PyObject_GetBuffer(out, &y, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
             rows = y.len // row_bytes if row_bytes else 0
             with nogil:
+                if channels == 1:
+                    qi_requantize_flat(self._isa, <const int32_t *>x.buf, rows, &self.c, y.buf, out_type)
+                    rows = 0
                 for first in range(0, rows, 256):
                     self._isa.requantize(
                         <const int32_t *>x.buf + first * channels, channels, <int>min(256, rows - first), 0, <int>channels,
@@ -1008,3 +1039,262 @@ def _columns_of(w, lanes):
         end = len(weights)
         weights[end - 32 :] = weights[end - 64 : end - 32]
     return weights.reshape(-1, lanes // 16, 4, 4, weights.shape[1] // 4, 4, width).transpose(0, 4, 6, 2, 1, 3, 5)
+
+
+# ---- elementwise -------------------------------------------------------------------------------------------------------
+
+
+cdef int _code_type(dtype) except -1:
+    """The type of codes of 8 or 16 bits."""
+    cdef int x_type = _TYPES.get(np.dtype(dtype), F64)
+    if x_type > I16:
+        raise TypeError(f"codes must be int8, uint8 or int16, not {dtype}")
+    return x_type
+
+
+cdef int _one_for_all(Requantizer requantizer) except -1:
+    if requantizer.channels != 1:
+        raise ValueError(f"the requantizer must be of one channel, which is all elements', not of {requantizer.channels}")
+    return 0
+
+
+cdef class Pairs:
+    cdef qi_pairs c
+    cdef object _arrays
+    cdef tuple _dtypes
+    cdef readonly object low, high
+
+    def __init__(self, combination, first, second, isa=None):
+        cdef qi_operand *operand
+        self.c.isa = _find_isa(isa)
+        self.c.combine = combination
+        self._arrays, self._dtypes, ends = [], (np.dtype(first[0]), np.dtype(second[0])), []
+        for i, (dtype, values) in enumerate((first, second)):
+            operand = &self.c.operands[i]
+            operand.type = _code_type(dtype)
+            if isinstance(values, np.ndarray):
+                if values.shape != (256,) or operand.type == I16:
+                    raise ValueError("a table has 256 integers, for codes of 8 bits")
+                ends.append((int(values.min()), int(values.max())))
+                table = np.ascontiguousarray(values, np.int32)
+                if not np.array_equal(table, values):
+                    raise ValueError("the table does not fit 32 bits")
+                self._arrays.append(table)
+                operand.table = <const int32_t *>_address(table)
+            else:
+                info = np.iinfo(dtype)
+                if not -65536 <= values <= 65536:
+                    raise ValueError(f"zero point {values} must be within +-65536")
+                operand.zero_point = values
+                ends.append((info.min - int(values), info.max - int(values)))
+        (a, b), (c, d) = ends
+        if combination == COMBINE_ADD:
+            results = [a + c, b + d]
+        elif combination == COMBINE_SUBTRACT:
+            results = [a - d, b - c]
+        elif combination == COMBINE_MULTIPLY:
+            results = [a * c, a * d, b * c, b * d]
+        elif combination == COMBINE_MAX:
+            results = [max(a, c), max(b, d)]
+        elif combination == COMBINE_MIN:
+            results = [min(a, c), min(b, d)]
+        else:
+            raise ValueError(f"not a combination: {combination}")
+        self.low, self.high = min(results), max(results)
+        if self.low < -1 << 31 or self.high >= 1 << 31:
+            raise ValueError(f"results of {self.low} to {self.high} do not fit 32 bits")
+
+    cdef int _run(self, a, b, target, const qi_requantizer *requantizer, int out_type) except -1:
+        cdef Py_buffer buffers[3]
+        cdef const void *x[2]
+        cdef ptrdiff_t sizes[2]
+        cdef Py_ssize_t n = target.size
+        cdef int held = 0
+        if a.dtype != self._dtypes[0] or b.dtype != self._dtypes[1]:
+            raise TypeError(f"operands are {a.dtype} and {b.dtype}, prepared for {self._dtypes[0]} and {self._dtypes[1]}")
+        sizes[0], sizes[1] = a.size, b.size
+        if n == 0:
+            return 0
+        if sizes[0] == 0 or sizes[1] == 0 or n % sizes[0] or n % sizes[1]:
+            raise ValueError(f"{n} results of {sizes[0]} and {sizes[1]} elements")
+        try:
+            for array in (np.ascontiguousarray(a), np.ascontiguousarray(b), target):
+                PyObject_GetBuffer(array, &buffers[held], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if held == 2 else 0))
+                held += 1
+            x[0], x[1] = buffers[0].buf, buffers[1].buf
+            with nogil:
+                if requantizer == NULL:
+                    qi_run_pairs(&self.c, x, sizes, n, <int32_t *>buffers[2].buf, NULL, NULL, 0)
+                else:
+                    qi_run_pairs(&self.c, x, sizes, n, NULL, requantizer, buffers[2].buf, out_type)
+        finally:
+            while held:
+                held -= 1
+                PyBuffer_Release(&buffers[held])
+        return 0
+
+    def accumulate(self, a, b, shape):
+        out = np.empty(shape, np.int32)
+        self._run(a, b, out, NULL, 0)
+        return out
+
+    def requantize_into(self, a, b, out, Requantizer requantizer not None):
+        _one_for_all(requantizer)
+        self._run(a, b, out, &requantizer.c, requantizer._out_type(out))
+
+
+cdef _look_up(table, a, b, int codes):
+    cdef Py_buffer buffers[4]
+    cdef int held = 0, x_bytes = a.itemsize, out_bytes = table.itemsize
+    if a.dtype.kind not in "iu" or x_bytes > 2 or out_bytes > 4 or out_bytes == 3:
+        raise TypeError(f"no look-up of {a.dtype} in a table of {table.dtype}")
+    if table.size != codes:
+        raise ValueError(f"the table has {table.size} elements, must have {codes}")
+    out = np.empty(a.shape, table.dtype)
+    try:
+        for array in (table, a, out) if b is None else (table, a, out, b):
+            PyObject_GetBuffer(array, &buffers[held], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if held == 2 else 0))
+            held += 1
+        with nogil:
+            if held == 4:
+                qi_look_up_pairs(
+                    buffers[0].buf, <const uint8_t *>buffers[1].buf, <const uint8_t *>buffers[3].buf, buffers[1].len,
+                    buffers[2].buf, out_bytes,
+                )
+            else:
+                qi_look_up(buffers[0].buf, buffers[1].buf, x_bytes, buffers[1].len // x_bytes, buffers[2].buf, out_bytes)
+    finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(&buffers[held])
+    return out
+
+
+def look_up(table, x):
+    return _look_up(table, np.ascontiguousarray(x), None, 1 << 8 * x.itemsize)
+
+
+def look_up_pairs(table, a, b):
+    if a.shape != b.shape or a.itemsize != 1 or b.itemsize != 1:
+        raise ValueError(f"codes of 8 bits and one shape, not {a.dtype} {a.shape} and {b.dtype} {b.shape}")
+    return _look_up(table, np.ascontiguousarray(a), np.ascontiguousarray(b), 1 << 16)
+
+
+cdef class Windows:
+    cdef qi_windows c
+    cdef object _arrays, _x_dtype
+    cdef tuple _x_tail, _out_tail
+    cdef readonly object low, high
+
+    def __init__(self, folding, x_dtype, x_shape, rows, columns, *, zero_point=0, bounds=None, isa=None):
+        self.c.isa = _find_isa(isa)
+        self.c.x_type, self.c.fold = _code_type(x_dtype), folding
+        self._x_dtype, self._x_tail = np.dtype(x_dtype), tuple(x_shape)
+        self.c.height, self.c.width, self.c.channels = x_shape
+        if min(x_shape) < 1 or not -65536 <= zero_point <= 65536:
+            raise ValueError(f"an image of {x_shape}, or a zero point of {zero_point}")
+        rows, columns = np.ascontiguousarray(rows, np.int32), np.ascontiguousarray(columns, np.int32)
+        for pairs, size in ((rows, x_shape[0]), (columns, x_shape[1])):
+            if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
+                raise ValueError("windows are pairs of a start and a count, at least one")
+            if (pairs[:, 0] < 0).any() or (pairs[:, 1] < 1).any() or (pairs[:, 0] > size - pairs[:, 1]).any():
+                raise ValueError(f"a window is empty, or not within {size} pixels")
+        self.c.out_height, self.c.out_width = len(rows), len(columns)
+        self.c.rows, self.c.columns = <const int32_t *>_address(rows), <const int32_t *>_address(columns)
+        self._arrays = rows, columns
+        self._out_tail = len(rows), len(columns), x_shape[2]
+        info = np.iinfo(self._x_dtype)
+        self.low, self.high = (info.min, info.max) if bounds is None else (int(bounds[0]), int(bounds[1]))
+        if folding == FOLD_SUM:
+            self.c.zero_point = zero_point
+            counts = [int(rows[:, 1].min()) * int(columns[:, 1].min()), int(rows[:, 1].max()) * int(columns[:, 1].max())]
+            self.low = min(n * (info.min - zero_point) for n in counts)
+            self.high = max(n * (info.max - zero_point) for n in counts)
+            if counts[1] * (max(-info.min, info.max) + abs(zero_point)) >= 1 << 31:
+                raise ValueError(f"sums of {counts[1]} elements may not fit 32 bits")
+        elif folding not in (FOLD_MAX, FOLD_MIN) or zero_point:
+            raise ValueError(f"not a folding: {folding}, or one with a zero point")
+        elif not info.min <= self.low <= self.high <= info.max:
+            raise ValueError(f"bounds {self.low}, {self.high} are not codes of {x_dtype}")
+        else:
+            self.c.low, self.c.high = self.low, self.high
+
+    cdef int _run(self, x, target, const qi_requantizer *requantizer, int out_type) except -1:
+        cdef Py_buffer source, result
+        cdef Py_ssize_t batch
+        cdef int status
+        if x.dtype != self._x_dtype or x.shape[1:] != self._x_tail:
+            raise ValueError(f"x is {x.dtype} {x.shape}, prepared for {self._x_dtype} (batch, *{self._x_tail})")
+        batch = len(x)
+        if target.shape != (batch, *self._out_tail):
+            raise ValueError(f"out has shape {target.shape}, the result {(batch, *self._out_tail)}")
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(target, &result, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            with nogil:
+                if requantizer != NULL or self.c.fold != FOLD_SUM:
+                    status = qi_run_windows(&self.c, source.buf, batch, NULL, requantizer, result.buf, out_type)
+                else:
+                    status = qi_run_windows(&self.c, source.buf, batch, <int32_t *>result.buf, NULL, NULL, 0)
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&source)
+        if status < 0:
+            raise MemoryError
+        return 0
+
+    def fold(self, x):
+        out = np.empty((len(x), *self._out_tail), np.int32 if self.c.fold == FOLD_SUM else self._x_dtype)
+        self._run(x, out, NULL, 0)
+        return out
+
+    def requantize_into(self, x, out, Requantizer requantizer not None):
+        _one_for_all(requantizer)
+        if self.c.fold != FOLD_SUM:
+            raise ValueError("only sums are requantized")
+        self._run(x, out, &requantizer.c, requantizer._out_type(out))
+
+
+cdef class Quantizer:
+    cdef qi_quantizer c
+    cdef object _arrays
+    cdef int _out_type
+
+    def __init__(
+        self, program, scale, zero_point, lo, hi, out_dtype, *, divide, to_even, zero_point_first, isa=None,
+    ):
+        self.c.isa = _find_isa(isa)
+        program = np.ascontiguousarray(program, np.int64)
+        scales, ratio = np.array([scale], np.float64), np.array([1, 1, 0], np.int64)
+        if program.ndim != 2 or program.shape[1] != QI_STAGE_WIDTH or not 0 < len(program) <= QI_MAX_STAGES:
+            raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
+        if _check_program(<const int64_t *>_address(program), <int>len(program), True):
+            raise ValueError("the program ends with a float")
+        self._out_type = _code_type(out_dtype)
+        info = np.iinfo(out_dtype)
+        if not info.min <= lo <= hi <= info.max or not -65536 <= zero_point <= 65536:
+            raise ValueError(f"zero point {zero_point} and bounds {lo}, {hi} for {out_dtype}")
+        self._arrays = program, scales, ratio
+        self.c.program, self.c.stages = <const int64_t *>_address(program), len(program)
+        self.c.parameters.scale, self.c.parameters.ratio = <const double *>_address(scales), <const int64_t *>_address(ratio)
+        self.c.parameters.zero_point, self.c.parameters.lo, self.c.parameters.hi = zero_point, lo, hi
+        self.c.fast.scale, self.c.fast.low, self.c.fast.high = scale, lo, hi
+        self.c.fast.before, self.c.fast.after = (zero_point, 0) if zero_point_first else (0, zero_point)
+        self.c.fast.divide, self.c.fast.to_even = divide, to_even
+
+    def into(self, x, out):
+        cdef Py_buffer source, result
+        cdef int error
+        if x.dtype != np.float32 or x.shape != out.shape or _code_type(out.dtype) != self._out_type:
+            raise ValueError(f"x {x.dtype} {x.shape} must be float32 and of the shape of out {out.dtype} {out.shape}")
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(out, &result, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            with nogil:
+                error = qi_run_quantizer(
+                    &self.c, <const float *>source.buf, source.len // sizeof(float), result.buf, self._out_type,
+                )
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&source)
+        return bool(error)

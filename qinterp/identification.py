@@ -22,7 +22,7 @@ from qinterp.interpreter import Inputs
 from qinterp.ir import Graph, Node
 from qinterp.ir.tensor import Array
 from qinterp.scheme import Scheme
-from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.schemes_io import load_scheme, sound_scheme_names
 
 
 @dataclass
@@ -119,7 +119,7 @@ def identify(
         node does not reproduce it, that is all.
     """
     side = open_side(graph, tensors, "B", match)
-    known = [load_scheme(s) for s in (scheme_names() if schemes is None else schemes)]
+    known = [load_scheme(s) for s in (sound_scheme_names() if schemes is None else schemes)]
     runners = {scheme.name: NodeRunner(graph, scheme) for scheme in known}
     found = Identification(graph, tuple(runners))
     reader = side.runner or NodeRunner(graph, "tflite-reference")
@@ -233,5 +233,5 @@ def matching_schemes(graph: Graph, inputs: Inputs, tensors: Mapping[str, Array])
             return False
         return all(t in values and not _unequal(values[t], v) for t, v in tensors.items())
 
-    names = scheme_names()
+    names = sound_scheme_names()
     return [n for n, same in zip(names, in_order(names, matches), strict=True) if same]

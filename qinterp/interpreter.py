@@ -238,20 +238,8 @@ class Interpreter:
                 call(filed).malformed(
                     f"output {tensor.describe()} has more than {MAX_COMPUTED} elements"
                 )
-        scheme: Scheme | None = self.scheme.for_node(node.name)
-        while scheme is not None:
-            try:
-                recipe, choice, policy = operator.choose(call(outputs), scheme)
-                break
-            except UnsupportedOperatorError:
-                if scheme.fallback is None:
-                    raise
-                scheme = scheme.fallback
-        assert scheme is not None
-        step.call = call(outputs, policy, choice.params)
-        step.recipe, step.scheme = recipe.name, scheme.name
+        self._choose(step, lambda *chosen: call(outputs, *chosen))
         specs |= {t.name: t for t in outputs if t.name not in given}
-        step.run = recipe.prepare(step.call)
         # the value of a SHAPE is known before its input is
         constant = all(name in known for name in node.inputs if name)
         if (constant or operator.reads_shapes_only) and not operator.state:
@@ -259,6 +247,26 @@ class Interpreter:
             step.outputs = tuple(_read_only(v) for v in self._run_step(step, values, NO_NOTES))
             results = zip(node.outputs, step.outputs, strict=True)
             known |= {name: value for name, value in results if name not in given}
+
+    def _choose(self, step: Step, call: Callable[..., Call]) -> None:
+        """Prepare a node by its scheme's recipe, or by that of the first fallback that has one."""
+        operator, place = OPERATORS[step.node.kind], call().where("")
+        scheme: Scheme | None = self.scheme.for_node(step.node.name)
+        refusals: list[str] = []
+        while scheme is not None:
+            try:
+                recipe, choice, policy = operator.choose(call(), scheme)
+                step.call = call(policy, choice.params)
+                step.run = recipe.prepare(step.call)
+            except UnsupportedOperatorError as error:
+                why = str(error).removeprefix(place)
+                named = why if repr(scheme.name) in why else f"scheme {scheme.name!r}: {why}"
+                refusals.append(named)
+                scheme = scheme.fallback
+            else:
+                step.recipe, step.scheme = recipe.name, scheme.name
+                return
+        raise UnsupportedOperatorError(place + ", and its fallback: ".join(refusals))
 
     # ---- running --------------------------------------------------------------------------
 

@@ -104,7 +104,8 @@ class Policy:
     recipes : the family whose recipe an operator takes unless ``recipe`` names one.
     recipe : a recipe with parameters, for operators that are not accumulate-and-requantize.
     bias : how a bias on another scale joins the accumulator; None: its codes are steps of it.
-    lacks : why the backend cannot run the node; empty if it can.
+    lacks : why the backend cannot run the node; empty if it can. A rule with a recipe takes it
+        away.
     unsigned : codes of uint8 as they are, or as those of int8, 128 less, as in a backend that has
         no others.
     """
@@ -389,6 +390,8 @@ class Scheme:
         return table
 
     def _apply(self, table: Table, rule: Table, path: str, kind: str) -> None:
+        if "recipe" in rule:
+            table.pop("lacks", None)  # whoever says how an operator is computed has it
         _merge(table, {k: v for k, v in rule.items() if k in POLICY_KEYS})
         changes = {**dict.fromkeys(rule.get("unset", [])), **rule.get("set", {})}
         for keys, value in changes.items():

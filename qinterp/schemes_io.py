@@ -18,7 +18,11 @@ from qinterp.numerics.records import convert, unknown_key
 from qinterp.scheme import POLICY_KEYS, Scheme
 
 ENTRY_POINTS = "qinterp.schemes"
-"""Entry-point group: a name to a function without arguments that returns a Scheme or a table."""
+"""Entry-point group by which a package adds schemes.
+
+The entry's name is the scheme's; it points to a function without arguments that returns a Scheme,
+or a table as a TOML file holds it.
+"""
 
 
 def folder(kind: str) -> Traversable:
@@ -34,19 +38,40 @@ def folder(kind: str) -> Traversable:
 
 def scheme_names() -> list[str]:
     """Names of the shipped schemes and of those that installed packages add."""
-    shipped = [f.name[:-5] for f in folder("schemes").iterdir() if f.name.endswith(".toml")]
-    return sorted({*shipped, *(e.name for e in metadata.entry_points(group=ENTRY_POINTS))})
+    return sorted({*_shipped(), *(e.name for e in metadata.entry_points(group=ENTRY_POINTS))})
 
 
-def load_scheme(scheme: str | os.PathLike[str] | Scheme) -> Scheme:
-    """A scheme by name, from a .toml file, or as it is.
+def sound_scheme_names() -> list[str]:
+    """The names under which a scheme can be loaded: a package may add one that cannot."""
+    return [name for name in scheme_names() if _loads(name)]
+
+
+def _loads(name: str) -> bool:
+    try:
+        load_scheme(name)
+    except SchemeError:
+        return False
+    return True
+
+
+def _shipped() -> list[str]:
+    return [f.name[:-5] for f in folder("schemes").iterdir() if f.name.endswith(".toml")]
+
+
+def load_scheme(scheme: str | os.PathLike[str] | Mapping[str, Any] | Scheme) -> Scheme:
+    """A scheme by name, from a .toml file, from the table of such a file, or as it is.
+
+    A shipped scheme goes before one of the same name that a package adds.
 
     Raises
     ------
-    SchemeError : no such scheme, or a malformed one (with file and key path).
+    SchemeError : no such scheme, or a malformed one (with file and key path, or with the package
+        that adds it).
     """
     if isinstance(scheme, Scheme):
         return scheme
+    if isinstance(scheme, Mapping):
+        return from_table(scheme)
     text = os.fspath(scheme)
     if text.endswith(".toml") or os.sep in text:
         path = Path(text)
@@ -60,16 +85,31 @@ def load_scheme(scheme: str | os.PathLike[str] | Scheme) -> Scheme:
 
 @lru_cache(maxsize=64)
 def _named(name: str) -> Scheme:
-    for entry in metadata.entry_points(group=ENTRY_POINTS):
-        if entry.name == name:
-            made = entry.load()()
-            return made if isinstance(made, Scheme) else from_table(made, where=name)
-    file = folder("schemes") / f"{name}.toml"
-    if name not in scheme_names() or not file.is_file():
-        raise SchemeError(
-            f"no scheme {name!r}; known: {', '.join(scheme_names())}; or give a path to a .toml"
-        )
-    return _from_text(file.read_text(encoding="utf-8"), file.name, None)
+    if name in _shipped():
+        file = folder("schemes") / f"{name}.toml"
+        return _from_text(file.read_text(encoding="utf-8"), file.name, None)
+    for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        return _from_package(entry)
+    raise SchemeError(
+        f"no scheme {name!r}; known: {', '.join(scheme_names())}; or give a path to a .toml"
+    )
+
+
+def _from_package(entry: metadata.EntryPoint) -> Scheme:
+    """The scheme of an entry point; whatever is wrong with it is the package's fault."""
+    package = f"package {entry.dist.name!r}" if entry.dist else f"entry point {entry.value!r}"
+    try:
+        made = entry.load()()
+        if not isinstance(made, (Scheme, Mapping)):
+            raise SchemeError(f"expected a Scheme or a table, got {made!r}")
+        scheme = made if isinstance(made, Scheme) else from_table(made, where=entry.name)
+        if scheme.name != entry.name:
+            raise SchemeError(f"it calls itself {scheme.name!r}")
+    except SchemeError as error:
+        raise SchemeError(f"scheme {entry.name!r} of {package}: {error}") from None
+    except Exception as error:
+        raise SchemeError(f"scheme {entry.name!r} of {package}: {error!r}") from error
+    return scheme
 
 
 def _from_text(text: str, where: str, beside: Path | None) -> Scheme:

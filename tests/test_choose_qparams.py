@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SEED
 from vector_files import FOLDER
 
 import qinterp
@@ -72,6 +75,63 @@ def test_zero_has_a_code(schema: Any) -> None:
         if schema != "tensorflow":
             assert isinstance(zero_point, int)
             assert -128 <= zero_point <= 127
+
+
+# ---- the definitions of clause Q1, in rational numbers ------------------------------------------
+
+CODES = {"int4": (-8, 7), "int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+RANGES = [
+    (-1.0, 1.0), (0.0, 6.0), (-0.1, 12.7), (-5.0, -2.0), (0.5, 3.0), (-127.0, 128.0),
+    *((float(np.float32(a)), float(np.float32(a + w))) for a, w in
+      np.random.default_rng(SEED).normal(0, 3, (40, 2)) ** [1, 2]),
+]  # fmt: skip
+
+
+def nearest(exact: Fraction, value: float, step: Fraction, slack: Fraction) -> bool:
+    """Whether ``value`` is ``exact`` rounded to steps; float64 in between may move it by slack."""
+    return abs(Fraction(value) - exact) <= step / 2 + slack
+
+
+@pytest.mark.parametrize("narrow", [False, True], ids=["full", "narrow"])
+@pytest.mark.parametrize("dtype", CODES)
+@pytest.mark.parametrize("schema", SCHEMAS)
+def test_definition(schema: Any, dtype: str, narrow: bool) -> None:
+    if schema.startswith("symmetric") and dtype == "uint8":
+        with pytest.raises(QInterpError, match="signed type"):
+            qinterp.choose_qparams(-1.0, 1.0, schema=schema, dtype=dtype, narrow_range=narrow)
+        return
+    lo, hi = CODES[dtype][0] + narrow, CODES[dtype][1]
+    for ends in RANGES:
+        ours = qinterp.choose_qparams(*ends, schema=schema, dtype=dtype, narrow_range=narrow)
+        low, high = (Fraction(float(np.float32(end))) for end in ends)
+        scale, zero = Fraction(ours.scale), Fraction(ours.zero_point)
+        ulp = Fraction(float(np.spacing(np.float32(ours.scale))))
+        if schema != "tensorflow":
+            low, high = min(low, Fraction(0)), max(high, Fraction(0))
+        even = (high - low) / (hi - lo)
+        balanced = max(low / lo if lo else Fraction(0), high / hi)
+        positive = schema == "symmetric_with_uint8" and low == 0
+        if schema == "symmetric_with_power_of_two":
+            assert math.frexp(ours.scale)[0] == 0.5
+            assert ours.scale / 2 < balanced * (1 + ulp)
+            assert balanced * (1 - ulp) <= ours.scale
+        else:
+            wanted = balanced if schema.startswith("symmetric") and not positive else even
+            assert nearest(wanted, ours.scale, ulp, ulp), ends
+        if schema == "tensorflow":
+            room = (hi - lo) * ulp + Fraction(1, 2**30)
+            assert abs(scale * (lo - zero) - low) < Fraction(1, 2**30)
+            assert abs(scale * (hi - zero) - high) < room
+            continue
+        assert ours.zero_point == int(ours.zero_point)
+        assert lo <= ours.zero_point <= hi
+        if positive:
+            assert ours.zero_point == lo
+        elif schema.startswith("symmetric"):
+            assert ours.zero_point == 0
+        elif abs(high + low) > Fraction(1, 10**6):
+            exact = min(max(lo - low / even, Fraction(lo)), Fraction(hi))
+            assert nearest(exact, ours.zero_point, Fraction(1), Fraction(hi - lo, 2**20)), ends
 
 
 def test_narrow_range() -> None:

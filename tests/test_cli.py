@@ -269,7 +269,7 @@ def test_verify_exits_with_1_where_a_scheme_is_not_its_runtime(
     changed = reference.with_({"requantize.shift_right.rounding": "toward_negative"})
     # a changed scheme claims no runtime, so this one has to lie
     broken = Scheme({**changed.to_table(), "evidence": reference.evidence})
-    monkeypatch.setattr("qinterp.report.verification.scheme_names", lambda: ["broken"])
+    monkeypatch.setattr("qinterp.report.verification.sound_scheme_names", lambda: ["broken"])
     monkeypatch.setattr("qinterp.report.verification.load_scheme", lambda name: broken)
     result = invoke("verify", MODEL, "--samples", 1)
     assert result.exit_code == 1

@@ -1472,7 +1472,7 @@ def test_codes_are_those_of_the_stub() -> None:
         if isinstance(node, ast.ClassDef)
         and any(ast.unparse(base) == "IntEnum" for base in node.bases)
     ]
-    assert len(classes) == 9
+    assert len(classes) == 11
     for node in classes:
         members = {
             ast.unparse(item.targets[0]): ast.literal_eval(item.value)

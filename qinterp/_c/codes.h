@@ -53,6 +53,18 @@ enum qi_opcode {
 /* What a Requantizer does; _kernels.pyi has the stages that each of them equals. */
 enum qi_fused { QI_FUSED_DR = 0, QI_FUSED_DU = 1, QI_FUSED_SR = 2, QI_FUSED_FLOAT32 = 3, QI_FUSED_FLOAT64 = 4 };
 
+/* How two operands make an accumulator. */
+enum qi_combination {
+    QI_COMBINE_ADD = 0,
+    QI_COMBINE_SUBTRACT = 1,
+    QI_COMBINE_MULTIPLY = 2,
+    QI_COMBINE_MAX = 3,
+    QI_COMBINE_MIN = 4
+};
+
+/* How a window makes one element. */
+enum qi_folding { QI_FOLD_SUM = 0, QI_FOLD_MAX = 1, QI_FOLD_MIN = 2 };
+
 /* Element types. */
 enum qi_type { QI_I8, QI_U8, QI_I16, QI_I32, QI_I64, QI_F32, QI_F64 };
 

@@ -48,6 +48,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 #include "gather.h"
 #include "run_stages.h"
 #include "depthwise_ordered.h"
+#include "elementwise_loops.h"
 
 /* ---- products; weights: (steps, 16 channels, 2) int16 ---- */
 
@@ -485,7 +486,6 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
 const qi_isa qi_avx2 = {
     .name = "avx2", .block = 16, .lanes = LANES, .narrow_lanes = 16, .gather = gather, .words = gemm,
     .depthwise = depthwise, .requantize = requantize, .wide = wide, .pairs = pairs, .narrow = narrow,
-    .depthwise_ordered = depthwise_ordered,
-    .run_stages = run_stages,
+    .depthwise_ordered = depthwise_ordered, .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
 };
 #endif

@@ -60,6 +60,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 #include "gather.h"
 #include "run_stages.h"
 #include "depthwise_ordered.h"
+#include "elementwise_loops.h"
 
 /* ---- products; weights: (steps, vectors, 16 channels, 4 bytes) ---- */
 
@@ -683,6 +684,6 @@ const qi_isa qi_avx512vnni = {
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
     .depthwise_pairs = depthwise_pairs, .natural_order = natural_order, .requantize = requantize,
     .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
-    .run_stages = run_stages,
+    .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
 };
 #endif

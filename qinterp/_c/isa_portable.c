@@ -45,6 +45,7 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
 #include "gather.h"
 #include "run_stages.h"
 #include "depthwise_ordered.h"
+#include "elementwise_loops.h"
 
 /* ---- products ---- */
 
@@ -260,6 +261,5 @@ static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, const vo
 const qi_isa qi_portable = {
     .name = "portable", .block = 16, .lanes = LANES, .narrow_lanes = 16, .gather = gather, .words = gemm,
     .depthwise = depthwise, .requantize = requantize, .wide = wide, .pairs = pairs, .narrow = narrow,
-    .depthwise_ordered = depthwise_ordered,
-    .run_stages = run_stages,
+    .depthwise_ordered = depthwise_ordered, .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
 };

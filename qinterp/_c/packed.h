@@ -117,6 +117,26 @@ typedef void qi_depthwise_ordered(const uint8_t *const *taps, const qi_in_order 
                                   int x_type, int channels, const int16_t *weights, ptrdiff_t weights_stride,
                                   const int32_t *start, int32_t *tile, int *overflowed);
 
+/* ---- loops over elements; see elementwise.h ---- */
+
+/* to[i] = x[i] - zero_point */
+typedef void qi_widen(const void *x, int x_type, ptrdiff_t n, int32_t zero_point, int32_t *to);
+
+typedef void qi_combine(const int32_t *a, const int32_t *b, ptrdiff_t n, int how, int32_t *to);
+
+/* Of n channels at (r * row_stride + k * column_stride) elements: sums from `start` on in int32, or extrema in the type. */
+typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
+                     ptrdiff_t column_stride, ptrdiff_t n, int32_t start, void *result);
+
+/* y = clamp(round(x * scale + before) + after), or x / scale; every operation in float32. */
+typedef struct {
+    float scale, before, after, low, high;
+    int divide, to_even; /* else ties away from zero */
+} qi_quantization;
+
+/* Returns whether a number was too large for this, or none: `to` then has nothing to say. */
+typedef int qi_quantize(const qi_quantization *quantization, const float *x, ptrdiff_t n, int32_t *to);
+
 typedef struct {
     const char *name;
     int block; /* channels of a gemm block: 16 * vectors at most */
@@ -138,6 +158,10 @@ typedef struct {
     qi_ordered_gemm *narrow; /* each step saturated at <= 16 bits, products fit int16: one int16 a step and channel */
     qi_depthwise_ordered *depthwise_ordered;
     qi_run_stages *run_stages;
+    qi_widen *widen;
+    qi_combine *combine;
+    qi_fold *fold;
+    qi_quantize *quantize;
 } qi_isa;
 
 extern const qi_isa qi_portable;

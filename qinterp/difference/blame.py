@@ -28,7 +28,7 @@ from qinterp.difference.wording import (
 from qinterp.errors import QInterpError
 from qinterp.ir import Graph, Node
 from qinterp.numerics.records import to_table
-from qinterp.schemes_io import scheme_names
+from qinterp.schemes_io import sound_scheme_names
 
 _PLAUSIBLE = ("verified", "source", "literature", "definition")  # levels of evidence, best first
 _MOST_TRIES = 100  # sets of groups, in segments of several kinds of operators
@@ -153,7 +153,7 @@ class Blamer:
 
     def _schemes(self, case: _Case) -> list[str]:
         """Known schemes that make of the operands exactly what the other side has."""
-        names = sorted(scheme_names(), key=self._plausibility)
+        names = sorted(sound_scheme_names(), key=self._plausibility)
         return [name for name in names if self._reproduces(self._scheme(name), case)]
 
     def _plausibility(self, name: str) -> tuple[bool, int]:

@@ -90,6 +90,19 @@ class Requantizer:
         self.rescale = rescale
         self.zero_point = zero_point
         self.bounds = bounds
+        r = rescale
+        self._channels = max(r.scale.size, 1)
+        self._kernel = _kernels.Stages(
+            self.program,
+            r.multiplier,
+            r.shift,
+            r.scale,
+            r.ratio,
+            zero_point,
+            *bounds,
+            r.pre,
+            r.post,
+        )
 
     def __call__(self, x: Array, out: Array) -> Array:
         """Run the stages on ``x`` into ``out``, both (..., C) or anything where C is 1.
@@ -98,21 +111,11 @@ class Requantizer:
         ------
         OverflowError : a stage whose overflow is "error" left its range.
         """
-        channels = max(self.rescale.scale.size, 1)
-        r = self.rescale
-        overflowed = _kernels.run_stages(
-            self.program,
-            x.reshape(-1, channels),
-            r.multiplier,
-            r.shift,
-            r.scale,
-            r.ratio,
-            self.zero_point,
-            *self.bounds,
-            out.reshape(-1, channels),
-            r.pre,
-            r.post,
-        )
+        if self._channels == 1:
+            overflowed = self._kernel.into(x, out)
+        else:
+            rows = x.reshape(-1, self._channels), out.reshape(-1, self._channels)
+            overflowed = self._kernel.into(*rows)
         if overflowed:
             raise OverflowError("a stage with overflow = 'error' left its range")
         return out

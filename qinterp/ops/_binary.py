@@ -14,19 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qinterp import _kernels
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
+from qinterp.numerics.requantize import Requantizer
 from qinterp.numerics.scales import ACTIVATIONS
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, check_activation, float_clamp
 from qinterp.ops._elementwise import broadcast_shape, quantize_real, real_finish
+from qinterp.ops._fused import fuse
 from qinterp.ops._operator import NO_NOTES, Notes, Operator, Recipe, Run
+from qinterp.ops._tails import Elementwise
 from qinterp.scheme import Policy, RecipeChoice, Scheme
 
 Codes = npt.NDArray[np.int64]
 Function = Callable[[Any, Any], Any]
+Into = Callable[[Sequence[Any], Array], None]
+"""From both operands to the output, or from parts of them, flat, to its part."""
 
-_PAIRS_FROM = 1 << 15
+_PAIRS = 1 << 16
 _EXACT_BITS = 62
 
 
@@ -99,31 +105,105 @@ def floats(call: Call, function: Function) -> Run:
     return run
 
 
-def pairwise(call: Call, evaluate: Callable[[Array, Array, Notes], Array]) -> Run:
-    """``evaluate(codes of input1, codes of input2, notes)``, by a table where that is faster.
+def pairwise(
+    call: Call, evaluate: Callable[[Array, Array, Notes], Array], into: Into | None = None
+) -> Run:
+    """``evaluate(codes of input1, codes of input2, notes)``, by something faster where there is.
 
-    Two operands of 8 bits have 65536 pairs of codes; a larger output looks its elements up.
+    Two operands of 8 bits have 65536 pairs of codes; once more have been evaluated than that, a
+    table of them takes over.
+
+    Parameters
+    ----------
+    into : gives the same where no notes are wanted.
     """
+    if into is not None:
+        return Elementwise(call, into, lambda v, notes: [np.asarray(evaluate(v[0], v[1], notes))])
     tensors = (call["input1"], call["input2"])
+    size = math.prod(call.output.shape)
+    bytes_meet = all(t.numpy_dtype.itemsize == 1 for t in tensors)
     table: Array | None = None
-    if (
-        all(t.numpy_dtype.itemsize == 1 for t in tensors)
-        and math.prod(call.output.shape) >= _PAIRS_FROM
-    ):
-        patterns = np.arange(256, dtype=np.uint8)
-        first, second = (patterns.view(t.numpy_dtype) for t in tensors)
-        try:
-            table = evaluate(first[:, None], second[None, :], NO_NOTES).reshape(-1)
-        except ArithmeticError:  # of a pair that may never occur
-            table = None
+    left = _PAIRS if bytes_meet and size else -1
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        if table is None or notes.wanted:
-            return [np.asarray(evaluate(values[0], values[1], notes))]
-        high = values[0].view(np.uint8).astype(np.uint16) << 8
-        return [table[high | values[1].view(np.uint8)]]
+        nonlocal table, left
+        if table is not None and not notes.wanted:
+            return [_kernels.look_up_pairs(table, *expanded(call, values))]
+        out = np.asarray(evaluate(values[0], values[1], notes))
+        if left > 0:
+            left -= size
+            if left <= 0:
+                table = _table(evaluate, tensors)
+        return [out]
 
     return run
+
+
+def _table(evaluate: Callable[[Array, Array, Notes], Array], tensors: Any) -> Array | None:
+    """What ``evaluate`` gives for every pair of codes, None if some pair is an error."""
+    first, second = (codes_by_pattern(t.numpy_dtype) for t in tensors)
+    try:
+        return np.ascontiguousarray(evaluate(first[:, None], second[None, :], NO_NOTES)).reshape(-1)
+    except ArithmeticError:  # of a pair that may never occur
+        return None
+
+
+def expanded(call: Call, values: Sequence[Any]) -> list[Array]:
+    """Both operands in the output's shape."""
+    shape = call.output.shape
+    return [v if v.shape == shape else np.broadcast_to(v, shape) for v in values[:2]]
+
+
+def codes_by_pattern(dtype: Any) -> Array:
+    """The 256 codes of an 8-bit type in the order of their bits."""
+    return np.arange(256, dtype=np.uint8).view(dtype)
+
+
+def combined(
+    call: Call,
+    combination: int,
+    operands: Sequence[tuple[Any, Any]],
+    to_code: Requantizer,
+) -> Into | None:
+    """What sums, multiplies or compares both operands and requantizes that, without notes.
+
+    Parameters
+    ----------
+    combination : of ``_kernels.Combination``.
+    operands : the type of each, and its zero point or a table of what its codes stand for.
+
+    Returns
+    -------
+    None where a result may need more than 32 bits.
+    """
+    try:
+        first, second = operands
+        pairs = _kernels.Pairs(combination, first, second)
+    except ValueError:
+        return None
+    fused = fuse(to_code, np.array([pairs.low]), np.array([pairs.high]), call.output.numpy_dtype)
+    shape = call.output.shape
+    strange = [_is_strange(call[name].shape, shape) for name in ("input1", "input2")]
+
+    def into(values: Sequence[Any], out: Array) -> None:
+        a, b = values
+        if strange[0]:
+            a = np.broadcast_to(a, shape)
+        if strange[1]:
+            b = np.broadcast_to(b, shape)
+        if fused is not None:
+            pairs.requantize_into(a, b, out, fused)
+        else:
+            to_code(pairs.accumulate(a, b, out.shape), out)
+
+    return into
+
+
+def _is_strange(shape: Shape, whole: Shape) -> bool:
+    """Whether an operand is broadcast otherwise than by repeating all of it."""
+    first = next((i for i, d in enumerate(shape) if d != 1), len(shape))
+    rest = shape[first:]
+    return whole[len(whole) - len(rest) :] != rest
 
 
 # ---- real arithmetic ------------------------------------------------------------------------

@@ -78,5 +78,5 @@ def _writer(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
         bounds=(kind.min, kind.max),
     )
     return lambda value: stages(
-        np.ascontiguousarray(value), np.empty(value.shape, tensor.numpy_dtype)
+        np.asarray(value, order="C"), np.empty(value.shape, tensor.numpy_dtype)
     )

@@ -31,7 +31,7 @@ def broadcast_shape(call: Call, *operands: str) -> Shape:
 
 def apply_stages(stages: Requantizer, x: Array, dtype: Any = np.int64) -> Array:
     """Run a stage list on ``x`` of any shape, into a new array of ``dtype``."""
-    return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
+    return stages(np.asarray(x, order="C"), np.empty(x.shape, dtype))
 
 
 @dataclass(frozen=True)

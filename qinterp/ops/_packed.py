@@ -16,18 +16,10 @@ from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.accumulators import Proof, prove
 from qinterp.numerics.rounding import OVERFLOW_CODE
-from qinterp.numerics.stages import NAMED_STAGES
 from qinterp.ops._accumulate import Finish, all_constant, check_overflow, known_bias
+from qinterp.ops._fused import fuse
 from qinterp.ops._operator import Notes
 
-_FUSED = {
-    NAMED_STAGES["gemmlowp"]: _kernels.Fused.DR,
-    NAMED_STAGES["double_rounding_toward_positive"]: _kernels.Fused.DU,
-    NAMED_STAGES["single_rounding"]: _kernels.Fused.SR,
-    NAMED_STAGES["float32_ties_to_even"]: _kernels.Fused.FLOAT32,
-    NAMED_STAGES["float32_ties_to_even_avx512"]: _kernels.Fused.FLOAT32,
-    NAMED_STAGES["float64_ties_to_away"]: _kernels.Fused.FLOAT64,
-}
 _WRAP = OVERFLOW_CODE["wrap"]
 
 Plain = Callable[[Sequence[Any]], tuple[Array, bool]]
@@ -75,7 +67,7 @@ class AccumulateRun:
         # 64-bit accumulators have no fused form
         whole = finish.tail is None and finish.bias is None and not wide
         if packed is not None and whole and not self._wraps:
-            self._fused = _fuse(finish, packed)
+            self._fused = fuse(finish.body, packed.low, packed.high, self._dtype, packed.isa)
         kernel = "step by step" if packed is None else f"{packed.kernel} {packed.isa}"
         fused = ", fused" if self._fused else ""
         self.proof = Proof(proof.any_order, f"{kernel}{fused}: {proof.reason}", proof.headroom)
@@ -155,32 +147,3 @@ def prepare_run(
         packed = None
     wide = "wide" in options
     return AccumulateRun(call, finish, plain, proof, packed, arrange, wide=wide)
-
-
-def _fuse(finish: Finish, packed: Any) -> Any:
-    """The fused kernel of the stage list, None if it has none."""
-    kind = _FUSED.get(finish.body.stages)
-    if kind is None or packed.low.dtype != np.int64 or finish.call.output.dtype == "int32":
-        return None
-    rescale = finish.body.rescale
-    channels = len(packed.low)
-    by_float = kind in (_kernels.Fused.FLOAT32, _kernels.Fused.FLOAT64)
-    if by_float and finish.body.stages != NAMED_STAGES["float32_ties_to_even"]:
-        # the fused form saturates where the stage list gives x86's indefinite integer
-        largest = np.maximum(-packed.low, packed.high) * np.abs(rescale.scale)
-        if largest.max(initial=0.0) >= 2.0**31 - 1:
-            return None
-    try:
-        return _kernels.Requantizer(
-            kind,
-            channels,
-            None if by_float else rescale.multiplier,
-            None if by_float else rescale.shift,
-            rescale.scale if by_float else None,
-            finish.body.zero_point,
-            *finish.body.bounds,
-            accumulator_range=(packed.low, packed.high),
-            isa=packed.isa,
-        )
-    except ValueError:  # a multiplier that the fused form does not take
-        return None

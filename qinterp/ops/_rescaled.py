@@ -29,7 +29,7 @@ from qinterp.numerics.stages import (
     uses,
 )
 from qinterp.ops._accumulate import INTEGERS, activation_bounds
-from qinterp.ops._binary import one_type, pairwise
+from qinterp.ops._binary import Into, codes_by_pattern, combined, one_type, pairwise
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._tails import with_tail
@@ -132,7 +132,27 @@ def _general_sum(
         notes.add("accumulator", total)
         return last(total, dtype)
 
-    return pairwise(call, evaluate)
+    return pairwise(call, evaluate, _by_tables(call, sign, first, second, last))
+
+
+def _by_tables(
+    call: Call,
+    sign: int,
+    first: Callable[[Array], Array],
+    second: Callable[[Array], Array],
+    last: Rescaling,
+) -> Into | None:
+    """The same for operands of 8 bits whose sum fits 32 bits."""
+    kind = call.output.numpy_dtype
+    if kind.itemsize != 1 or last.only is None:
+        return None
+    codes = codes_by_pattern(kind)
+    try:
+        tables = first(codes), sign * second(codes)
+    except ArithmeticError:  # of codes that may never occur
+        return None
+    operands = [(kind, table) for table in tables]
+    return combined(call, _kernels.Combination.COMBINE_ADD, operands, last.only)
 
 
 def on_common_scale(
@@ -206,6 +226,11 @@ class Rescaling:
             self._head = make(stages[: right[0]])
             stages = stages[right[0] + 1 :]
         self._stages = make(stages)
+
+    @property
+    def only(self) -> Requantizer | None:
+        """The stages where there is nothing else to do."""
+        return self._stages if self._head is None else None
 
     def __call__(self, x: Array, dtype: Any = np.int64) -> Array:
         """The stages on integers, into a new array."""

@@ -5,7 +5,7 @@ Source: the loops ``for (; i <= size - block; i += block)`` of tflite/kernels/in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,19 +50,68 @@ def tail_mask(call: Call, tail: Remainder, shape: Shape) -> npt.NDArray[np.bool_
     return mask.reshape(shape)
 
 
-def with_tail(call: Call, body: Run, remainder: Run, tail: Remainder) -> Run:
-    """A run of one output that takes the tail's elements from ``remainder``."""
-    mask = tail_mask(call, tail, call.output.shape)
+class Elementwise:
+    """A run of one output, whose elements are made of the operands' elements at the same place.
+
+    Parameters
+    ----------
+    into : from operand arrays, none of which is broadcast, to an output of their shape: any part
+        of the elements, in one dimension or more.
+    noted : what runs where notes are wanted.
+    """
+
+    def __init__(
+        self, call: Call, into: Callable[[Sequence[Any], Array], None], noted: Run | None = None
+    ) -> None:
+        self.into = into
+        self._noted = noted
+        self._shape = call.output.shape
+        self._dtype = call.output.numpy_dtype
+
+    def __call__(self, values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        """See :data:`qinterp.ops._operator.Run`."""
+        if notes.wanted and self._noted is not None:
+            return self._noted(values, notes)
+        out = np.empty(self._shape, self._dtype)
+        self.into(values, out)
+        return [out]
+
+
+def with_tail(
+    call: Call, body: Run, remainder: Run, tail: Remainder, noted: Run | None = None
+) -> Run:
+    """A run of one output that takes the tail's elements from ``remainder``.
+
+    ``noted`` : where notes are wanted, if not the notes of both.
+    """
+    shape = call.output.shape
+    mask = tail_mask(call, tail, shape)
     if mask is None:
         return body
     if mask.all():
         return remainder
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        if notes.wanted and noted is not None:
+            return noted(values, notes)
         inner = Notes(notes.wanted), Notes(notes.wanted)
         (out,), (other,) = body(values, inner[0]), remainder(values, inner[1])
         for name, value in inner[0].items():
             notes.add(name, np.where(mask, inner[1][name], value))
         return [np.where(mask, other, out)]
 
-    return run
+    start = int(mask.argmax())
+    at_the_end = bool(mask.reshape(-1)[start:].all())
+    broadcast = any(t is not None and t.shape != shape for t in call.inputs)
+    if not (isinstance(body, Elementwise) and isinstance(remainder, Elementwise)):
+        return run
+    if broadcast or not at_the_end:
+        return run
+    first, last = body.into, remainder.into
+
+    def into(values: Sequence[Any], out: Array) -> None:
+        whole, flat = [v.reshape(-1) for v in values], out.reshape(-1)
+        first([v[:start] for v in whole], flat[:start])
+        last([v[start:] for v in whole], flat[start:])
+
+    return Elementwise(call, into, noted or run)

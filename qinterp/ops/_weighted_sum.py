@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
@@ -20,7 +21,13 @@ from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import round_fraction
 from qinterp.numerics.stages import AddZeroPoint, Clamp, Saturate, ShiftRight, Stage
 from qinterp.ops._accumulate import activation_bounds
-from qinterp.ops._binary import one_type, pairwise, subtract_zero_points
+from qinterp.ops._binary import (
+    codes_by_pattern,
+    combined,
+    one_type,
+    pairwise,
+    subtract_zero_points,
+)
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
 
@@ -73,7 +80,13 @@ def weighted_sum(call: Call, sign: int) -> Run:
         notes.add("accumulator", total)
         return apply_stages(stages, total, dtype)
 
-    return pairwise(call, evaluate)
+    codes = codes_by_pattern(dtype)
+    terms = (
+        x * weight for x, weight in zip(subtract(codes, codes), (first, sign * second), strict=True)
+    )
+    operands = [(dtype, table) for table in terms]
+    into = combined(call, _kernels.Combination.COMBINE_ADD, operands, stages)
+    return pairwise(call, evaluate, into)
 
 
 def weights(call: Call, params: WeightedSum) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qinterp import _kernels
+from qinterp.errors import SchemeError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
@@ -75,8 +76,10 @@ class CommonGrid:
         if not isinstance(self.grid, str):
             return self.grid
         position = {"first": 0, "second": 1}.get(self.grid)
-        tensor = call.output if position is None else call.inputs[position]
-        assert tensor is not None
+        operands = [tensor for tensor in call.inputs if tensor is not None]
+        if position is not None and position >= len(operands):
+            raise SchemeError(call.where(f"recipe.grid is {self.grid!r}, of one operand"))
+        tensor = call.output if position is None else operands[position]
         return call.per_tensor(tensor)[0]
 
 
@@ -119,7 +122,7 @@ def from_grid(call: Call, *, bounded: bool = True) -> Callable[[Array], Array]:
     dtype = call.output.numpy_dtype
 
     def convert(x: Array) -> Array:
-        return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
+        return stages(np.asarray(x, order="C"), np.empty(x.shape, dtype))
 
     return convert
 

@@ -19,9 +19,19 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import AddZeroPoint, Clamp, Saturate, ShiftRight, Stage
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, requantizer
-from qinterp.ops._binary import Binary, floats, integers, pairwise, shapes, subtract_zero_points
+from qinterp.ops._binary import (
+    Binary,
+    Into,
+    combined,
+    floats,
+    integers,
+    pairwise,
+    shapes,
+    subtract_zero_points,
+)
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import ANY_FAMILY, Notes, Run
+from qinterp.ops._tails import Elementwise, with_tail
 
 MUL = Binary("mul", {"activation": "none"})
 MUL.infers(shapes)
@@ -72,10 +82,35 @@ def accumulate(call: Call) -> Run:
             overflowed = bool((product != exact).any())
         return finish((product, overflowed), notes)
 
-    if call.policy.tail is None:
-        return pairwise(call, evaluate)
+    def noted(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [evaluate(values[0], values[1], notes)]
+
+    tail = call.policy.tail
+    body = _fast(call, finish.body)
+    if tail is None:
+        return pairwise(call, evaluate, body)
     # what an element becomes depends on where it stands
-    return lambda values, notes: [evaluate(values[0], values[1], notes)]
+    rest = None if finish.tail is None else _fast(call, finish.tail)
+    if body is None or rest is None:
+        return noted
+    return with_tail(
+        call, Elementwise(call, body, noted), Elementwise(call, rest, noted), tail, noted
+    )
+
+
+def _fast(call: Call, to_code: Requantizer) -> Into | None:
+    """The product requantized, where every product fits the accumulator."""
+    tensors = [call["input1"], call["input2"]]
+    operands = [(t.numpy_dtype, call.per_tensor(t)[1]) for t in tensors]
+    bits = min(call.policy.accumulator.bits, 32)
+    most = max(
+        abs(code - z)
+        for t, (_, z) in zip(tensors, operands, strict=True)
+        for code in (t.int_type.min, t.int_type.max)
+    )
+    if most**2 >= 1 << bits - 1:
+        return None
+    return combined(call, _kernels.Combination.COMBINE_MULTIPLY, operands, to_code)
 
 
 @MUL.recipe("fraction_product", FractionProduct)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from qinterp.errors import SchemeError
 from qinterp.report.tables import print_table
 from qinterp.schemes_io import load_scheme, scheme_names
 
 
 def scheme_list() -> list[dict[str, Any]]:
-    """Every named scheme: name, evidence, source, hash."""
-    found = []
+    """Every named scheme: name, evidence, source, hash; or what is wrong with it."""
+    found: list[dict[str, Any]] = []
     for name in scheme_names():
-        scheme = load_scheme(name)
+        try:
+            scheme = load_scheme(name)
+        except SchemeError as error:
+            found.append({"name": name, "error": str(error)})
+            continue
         found.append(
             {
                 "name": name,
@@ -35,9 +40,13 @@ def print_schemes(found: list[dict[str, Any]], *, show_hash: bool = False) -> No
             s["sha256"] if show_hash else s["source"],
         )
         for s in found
+        if "error" not in s
     ]
     if show_hash:
         for row in rows:
             print(f"{row[3]}  {row[0]}")
         return
     print_table(columns, rows)
+    for s in found:
+        if "error" in s:
+            print(f"\ncannot be loaded: {s['error']}")

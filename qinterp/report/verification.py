@@ -20,7 +20,7 @@ from qinterp.report.inputs import ChosenInputs
 from qinterp.report.tables import print_table, say
 from qinterp.runtimes import RUNTIMES
 from qinterp.scheme import Scheme
-from qinterp.schemes_io import load_scheme, scheme_names
+from qinterp.schemes_io import load_scheme, sound_scheme_names
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Verification:
         self.tallies: dict[str, dict[str, Tally]] = {}
         self.skipped: dict[str, str] = {}
         self.runtimes: dict[str, str] = {}
-        for name in scheme_names():
+        for name in sound_scheme_names():
             scheme = load_scheme(name)
             runtime = scheme.evidence.get("runtime")
             if runtime is None:
