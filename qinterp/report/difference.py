@@ -203,15 +203,21 @@ def _print_reasons(found: Diff) -> None:
         if entry.blame is not None:
             by_reason.setdefault(entry.blame.reason, []).append(entry)
     for entries in list(by_reason.values())[:_REASONS]:
-        first, *others = entries
-        paragraph("why", str(first.blame))
-        if others:
+        paragraph("why", _sentence(entries))
+        if others := entries[1:]:
             more = sum(n.created.count for n in others if n.created is not None)
             names = ", ".join(n.node.name for n in others)
             paragraph("", f"the same in {names}: {more} elements")
     rest = [n.node.name for entries in list(by_reason.values())[_REASONS:] for n in entries]
     if rest:
         paragraph("", f"and for other reasons in {', '.join(rest)}")
+
+
+def _sentence(entries: Sequence[NodeDiff]) -> str:
+    """The blame of the first, with the schemes that give exactly what all of them have."""
+    blames = [entry.blame for entry in entries if entry.blame is not None]
+    common = [s for s in blames[0].schemes if all(s in blame.schemes for blame in blames)]
+    return blames[0].sentence(common)
 
 
 def _histogram(found: Differences) -> str:
@@ -331,8 +337,10 @@ def _node(entry: NodeDiff) -> dict[str, Any]:
         "blame": None
         if blame is None
         else {
-            "sentence": blame.sentence,
+            "sentence": str(blame),
+            "where": blame.where,
             "reason": blame.reason,
+            "counts": blame.counts,
             "groups": [list(groups) for groups in blame.groups],
             "changes": [dict(changes) for changes in blame.changes],
             "schemes": list(blame.schemes),
@@ -414,7 +422,7 @@ def to_csv(found: Diff) -> str:
             [entry.node.name, entry.node.kind, entry.status]
             + ([known.size, known.unit] if known is not None else ["", ""])
             + [_cell(part, name) for part in parts for name in fields]
-            + [entry.amplification, entry.blame.sentence if entry.blame is not None else ""]
+            + [entry.amplification, entry.blame or ""]
         )
     return stream.getvalue()
 
