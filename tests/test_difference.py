@@ -798,6 +798,7 @@ def test_tolerances_have_reasons_and_places(tmp_path: Path) -> None:
         ('name = "x"\noperators = { max_lsb = -1, reason = "r" }', "must not be negative"),
         ('name = "x"\noperators = { max_lsb = 1, reason = " " }', "needs a reason"),
         ("operators = 3 =", "mine.toml"),
+        ("operators = " + "[" * 100_000, "mine.toml: .*nested too deeply"),
     ],
 )
 def test_malformed_tolerances_are_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -316,6 +316,10 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"tensor": []}, "unknown key 'tensor'"),
         ([1], "expected a table"),
         ("{", "not a manifest"),
+        ("[" * 100_000, "not a manifest: nested too deeply"),
+        ({"tensors": [entry(file="x\0y")]}, "outside the manifest's folder"),
+        ({"tensors": [entry(dtype="i1,f4")]}, "is not of numbers"),
+        ({"tensors": [entry(offset=10**30)]}, "needs 10{29}4 bytes"),
     ],
 )
 def test_a_malformed_manifest_names_file_and_tensor(

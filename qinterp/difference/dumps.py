@@ -196,6 +196,8 @@ def _read_manifest(path: Path) -> list[_Raw]:
         manifest = build(_Manifest, table, str(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a manifest: nested too deeply") from None
     except (ValueError, SchemeError) as error:
         raise InputError(f"{path}: not a manifest: {error}") from None
     return [_read_binary(path.parent, entry, manifest.layout) for entry in manifest.tensors]
@@ -212,7 +214,7 @@ def _read_binary(folder: Path, entry: _Entry, layout: str | None) -> _Raw:
         raise raw.fail(f"dtype {entry.dtype!r} is not of numbers")
     if any(size < 0 for size in entry.shape) or entry.offset < 0:
         raise raw.fail(f"shape {list(entry.shape)} and offset {entry.offset} must not be negative")
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if "\0" in entry.file or not file.resolve().is_relative_to(folder.resolve()):
         raise raw.fail("the file lies outside the manifest's folder")
     count = math.prod(entry.shape)
     try:
@@ -691,5 +693,5 @@ def _gathered(remarks: Iterable[str]) -> list[str]:
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:
-    listed = ", ".join(names[:most])
+    listed = ", ".join(name or "''" for name in names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

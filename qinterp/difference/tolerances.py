@@ -188,5 +188,7 @@ def load_tolerances(given: str | os.PathLike[str] | Tolerances) -> Tolerances:
         return build(Tolerances, tomllib.loads(Path(text).read_text(encoding="utf-8")), text)
     except OSError as error:
         raise InputError(f"{text}: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{text}: not a file of tolerances: nested too deeply") from None
     except (ValueError, SchemeError) as error:
         raise InputError(f"{text}: not a file of tolerances: {error}") from None
