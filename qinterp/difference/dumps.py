@@ -302,6 +302,8 @@ def _match(
     for raw in raws:
         said = pairs.get(raw.name) or raw.tensor
         name = graph.find_tensor(said).name if said else index.exact(raw.name)
+        if name is not None and not said and _is_other(raw, graph.tensors[name]):
+            name = None
         if name is None:
             rest.append(raw)
         elif name in found:
@@ -324,6 +326,14 @@ def _match(
                     f"{raw.name}: may be any of {_some(fitting)}; say which with {raw.name}=TENSOR"
                 )
     return [(raw, name, sure) for name, (raw, sure) in found.items()]
+
+
+def _is_other(raw: _Raw, tensor: Tensor) -> bool:
+    """Whether an array has the name of a constant, but not its shape.
+
+    Weights often bear the name of the layer that they belong to.
+    """
+    return tensor.is_constant and not _views(raw, tensor)
 
 
 def _match_in_order(
@@ -372,6 +382,8 @@ class _NameIndex:
             self._words[name] = [_words(n) for n in names if not n.startswith("#")]
             for words in self._words[name]:
                 self._folded.setdefault(words, set()).add(name)
+            # converters join the names of what they fuse, and others keep the first of them
+            self._words[name] += [_words(part) for part in name.split(";")[:-1]]
 
     def exact(self, name: str) -> str | None:
         """The tensor of this name, or of the same words."""
