@@ -154,7 +154,9 @@ class Tolerances:
 
 
 def at_most(max_lsb: int, reason: str = "the limit that was asked for") -> Tolerances:
-    """No node may create more than ``max_lsb`` or differ by more end to end."""
+    """No node may create more than ``max_lsb`` or differ by more end to end; not negative."""
+    if max_lsb < 0:
+        raise InputError(f"max_lsb must not be negative, got {max_lsb}")
     return Tolerances(f"{max_lsb} LSB", Tolerance(max_lsb, reason), everywhere=True)
 
 
