@@ -710,6 +710,8 @@ def test_sides_that_are_none_are_refused() -> None:
         diff(graph, inputs, REFERENCE, 3)
     with pytest.raises(qinterp.InputError, match="side A was prepared for another graph"):
         diff(graph, inputs, NodeRunner(model("digits_resnet"), REFERENCE), "exact")
+    with pytest.raises(qinterp.InputError, match="workers must be at least 1, got 0"):
+        diff(graph, inputs, REFERENCE, "exact", workers=0)
     with pytest.raises(qinterp.InputError, match="no inputs were given"):
         diff(graph, [], REFERENCE, "exact")
     for labels in (["a"], [[1, 2]], [1.5]):
@@ -819,7 +821,7 @@ def test_the_table_fits_100_columns_and_has_everything(capsys: Any, tmp_path: Pa
     file = tmp_path / "table.csv"
     status = run_diff(
         graph, inputs, REFERENCE, "exact", origin="samples", model="digits_resnet.tflite",
-        tolerance="nnapi", csv_file=file,
+        options="--sample {}".format, tolerance="nnapi", csv_file=file,
     )  # fmt: skip
     text = capsys.readouterr().out
     assert status == int("beyond tolerance" in text)
@@ -831,6 +833,20 @@ def test_the_table_fits_100_columns_and_has_everything(capsys: Any, tmp_path: Pa
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     assert [row["node"] for row in rows] == [n.name for n in graph.nodes]
     assert rows[0]["status"] == "creates"
+
+
+def test_an_output_that_is_all_zero_has_no_relative_error(capsys: Any) -> None:
+    writer = ModelWriter()
+    x = writer.input("x", (1, 3), "float32")
+    y = writer.tensor("y", (1, 3), "float32")
+    writer.operator("RELU", [x], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    given = {"y": np.float32([[0, np.inf, 1]])}
+    assert run_diff(graph, {"x": np.zeros((1, 3), np.float32)}, REFERENCE, given) == 1
+    assert "of an output that is all zero in A" in capsys.readouterr().out
+    assert run_diff(graph, {"x": np.zeros((1, 3), np.float32)}, REFERENCE, given, as_json=True) == 1
+    output = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["outputs"][0]
+    assert output["sqnr_db"] is None
 
 
 def test_json_says_the_same_and_csv_has_a_row_a_node(capsys: Any) -> None:
