@@ -36,9 +36,9 @@ from qinterp.difference.statistics import OutputEffect, signed_difference
 from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph, Node, Quantization, Tensor
-from qinterp.report.difference import run_diff, to_csv, to_json
+from qinterp.report.difference import print_diff, run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
-from qinterp.testing.random_models import random_model, small_chain
+from qinterp.testing.random_models import KINDS, random_model, small_chain
 from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
@@ -847,6 +847,31 @@ def test_an_output_that_is_all_zero_has_no_relative_error(capsys: Any) -> None:
     assert run_diff(graph, {"x": np.zeros((1, 3), np.float32)}, REFERENCE, given, as_json=True) == 1
     output = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["outputs"][0]
     assert output["sqnr_db"] is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        kind
+        for kind, types in KINDS.items()
+        if "float32" in types and kind != "UNIDIRECTIONAL_SEQUENCE_LSTM"  # which is refused
+    ),
+)
+def test_infinities_make_no_noise(kind: str, capsys: Any) -> None:
+    case = random_model(kind, "float32", np.random.default_rng(7))
+    graph = qinterp.load(case.model)
+    inputs = {name: np.array(value) for name, value in case.inputs.items()}
+    for value in inputs.values():
+        if value.dtype.kind == "f":
+            value.flat[:3] = [np.nan, np.inf, -1e38][: value.size]
+    made = captured(graph, inputs, REFERENCE)
+    found = diff(graph, inputs, REFERENCE, {
+        name: value * 2 if value.dtype.kind == "f" else value for name, value in made.items()
+    })  # fmt: skip
+    assert found.compared == len(graph.nodes)
+    json.dumps(to_json(found), allow_nan=False)
+    print_diff(found)
+    assert capsys.readouterr().err == ""
 
 
 def test_json_says_the_same_and_csv_has_a_row_a_node(capsys: Any) -> None:

@@ -122,6 +122,7 @@ def float32(call: Call) -> Run:
         call.unsupported(f"activation {call.attributes['activation']!r}")
     relu = call.attributes["activation"] == "relu"
 
+    @np.errstate(all="ignore")  # infinities are what they are, in silence
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x, features, times, bias, old = values
         newest = add_in_lanes(x[:, None, :], features)
