@@ -164,6 +164,7 @@ def float32(call: Call) -> Run:
     sums: FloatSums = call.params or FloatSums()  # none where the codes were dequantized
     lanes = sums.lanes
 
+    @np.errstate(all="ignore")  # infinities are what they are, in silence
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x, features, times, bias, old = values
         newest = add_in_lanes(x[:, None, :], features, lanes)
