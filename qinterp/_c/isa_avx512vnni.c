@@ -32,6 +32,12 @@ INLINE void convert(uint8_t *to, const uint8_t *from, ptrdiff_t n, const uint8_t
     (void)limit;
     if (conversion == QI_COPY_BYTES || conversion == QI_FLIP_BYTES) {
         __m512i bytes;
+        if (n <= 16) { /* a short store seldom crosses into another cache line */
+            __m128i few = _mm_maskz_loadu_epi8((__mmask16)(0xffff >> (16 - n)), from);
+            if (conversion == QI_FLIP_BYTES) few = _mm_xor_si128(few, _mm512_castsi512_si128(flip));
+            _mm_storeu_si128((__m128i *)to, few);
+            return;
+        }
         for (; i + 64 <= n; i += 64) {
             bytes = _mm512_loadu_si512(from + i);
             if (conversion == QI_FLIP_BYTES) bytes = _mm512_xor_si512(bytes, flip);
