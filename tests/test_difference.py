@@ -552,6 +552,25 @@ def test_samples_of_several_batches_are_blamed_from_those_of_the_first() -> None
     assert mixed.outputs["probabilities"].accuracy == single.outputs["probabilities"].accuracy
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_planted_layer_is_found_among_the_nodes_that_were_not_captured(seed: int) -> None:
+    graph, inputs = model("digits_mobilenet"), images("digits_mobilenet", 4)[3]
+    rng = np.random.default_rng(seed)
+    nodes = [n for n in graph.nodes if "conv" in n.kind]
+    node = nodes[rng.integers(len(nodes))]
+    ties = {"requantize.shift_right.rounding": "toward_negative"}
+    dump = planted(graph, inputs, node, load_scheme(REFERENCE).with_(ties))
+    kept = [n.outputs[0] for n in graph.nodes if rng.random() < 0.5]
+    found = diff(graph, inputs, REFERENCE, {name: dump[name] for name in kept})
+    creating = [n for n in found.nodes if n.created is not None and n.created.count]
+    assert creating[0] is found.first
+    assert all(node.name in entry.unit for entry in creating)
+    blame = str(blame_of_first(found))
+    assert "toward negative (B) against ties to away (A) in shift_right" in blame
+    if sum(graph.node(name).kind == node.kind for name in found.first.unit) > 1:
+        assert f" in {node.name}: " in blame
+
+
 def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
     graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
     whole = captured(graph, inputs, "glow-cpu")
