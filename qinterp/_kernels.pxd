@@ -1,5 +1,5 @@
 from libc.stddef cimport size_t
-from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint8_t
+from libc.stdint cimport int16_t, int32_t, int64_t, int8_t, uint32_t, uint8_t
 
 cdef extern from "_c/codes.h" nogil:
     int QINTERP_PLANTED_BUG
@@ -217,6 +217,7 @@ cdef extern from "_c/packed.h" nogil:
         const void *weights
         const int32_t *bias
         int shared_stride, ordered
+        ptrdiff_t left
         qi_in_order in_order
 
     int qi_run_conv(
@@ -238,6 +239,9 @@ cdef extern from "_c/elementwise.h" nogil:
         const qi_isa *isa
         qi_operand operands[2]
         int combine
+        int32_t slopes[2]
+        int32_t start
+        const int8_t *rest[2]
 
     void qi_run_pairs(
         const qi_pairs *pairs, const void *const x[2], const ptrdiff_t sizes[2], ptrdiff_t n, int32_t *accumulators,
@@ -246,7 +250,9 @@ cdef extern from "_c/elementwise.h" nogil:
     void qi_requantize_flat(
         const qi_isa *isa, const int32_t *x, ptrdiff_t n, const qi_requantizer *with_, void *out, int out_type,
     )
-    void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
+    void qi_look_up(
+        const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes,
+    )
     void qi_look_up_pairs(
         const void *table, const uint8_t *a, const uint8_t *b, ptrdiff_t n, void *out, int out_bytes,
     )
@@ -276,3 +282,21 @@ cdef extern from "_c/elementwise.h" nogil:
         qi_parameters parameters
 
     int qi_run_quantizer(const qi_quantizer *quantizer, const float *x, ptrdiff_t n, void *out, int out_type)
+
+cdef extern from "_c/softmax.h" nogil:
+    ctypedef struct qi_softmax:
+        const qi_isa *isa
+        int x_type, out_type
+        const int32_t *exponentials
+        const int32_t *terms
+        int sum_bits, extra_shift
+        const float *floats
+        float unit, offset
+        const int64_t *program
+        int stages
+        qi_parameters parameters
+        int direct, to_even, may_fail
+
+    int qi_run_softmax(
+        const qi_softmax *softmax, const void *x, ptrdiff_t rows, ptrdiff_t depth, void *out, int64_t *totals,
+    )

@@ -309,7 +309,7 @@ class Stages:
         isa: str | None = None,
     ) -> None: ...
     def into(self, x: _Array, out: _Array) -> bool:
-        """Run over x (..., channels), or of any shape where the parameters are of one channel, into out (same shape)."""
+        """Run over x (..., channels), or of any shape where the parameters are of one channel, into out (same size)."""
 
 def round_shift(x: _Array, amount: int | _Array, rounding: int) -> NDArray[np.int64]:
     """x / 2**amount, rounded. ``amount`` broadcasts to x; a negative one shifts left, saturating to int64."""
@@ -481,8 +481,10 @@ class Pairs:
     def requantize_into(self, a: _Array, b: _Array, out: _Array, requantizer: Requantizer) -> None:
         """The same requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
 
-def look_up(table: _Array, x: _Array) -> _Array:
-    """table[x], x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
+def look_up(
+    table: _Array, x: _Array, out: _Array | None = None, isa: str | None = None
+) -> _Array:
+    """table[x], in ``out`` if it is given, x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
 
 def look_up_pairs(table: _Array, a: _Array, b: _Array) -> _Array:
     """table[256 * a + b] for operands of 1 byte and one shape, read as unsigned."""
@@ -511,6 +513,9 @@ class Windows:
     def low(self) -> int: ...
     @property
     def high(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of a result: out rows, out columns, C."""
     def fold(self, x: _Array) -> _Array:
         """(batch, out rows, out columns, C): int32 of sums, else of the type of x."""
     def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> None:
@@ -540,3 +545,34 @@ class Quantizer:
     ) -> None: ...
     def into(self, x: _Array, out: _Array) -> bool:
         """Codes of x; returns what run_stages does."""
+
+# ---- softmax -----------------------------------------------------------------------------------------------------------
+
+class Softmax:
+    """Softmax over rows of int8 or uint8 by a table of 256 exponentials, indexed by the distance to the row's maximum.
+
+    With ``terms`` (int32, as the exponentials in Q0.31): they are added modulo 2**32; gemmlowp's reciprocal of that sum, with
+    ``sum_bits`` integer bits, gives the multiplier m and how far it is over, and the program runs on the exponentials
+    with m and ``shift - over``. Without (float32): the exponentials are added one after the other from 0, and the program
+    runs on ``exponential * (1 / (sum * unit)) + offset``, every operation rounded to float32.
+    """
+
+    def __init__(
+        self,
+        x_dtype: Any,
+        out_dtype: Any,
+        exponentials: _Array,
+        program: _Array,
+        zero_point: int,
+        lo: int,
+        hi: int,
+        *,
+        terms: _Array | None = None,
+        sum_bits: int = 0,
+        shift: int = 0,
+        unit: float = 1.0,
+        offset: float = 0.0,
+        isa: str | None = None,
+    ) -> None: ...
+    def into(self, x: _Array, out: _Array, totals: _Array | None = None) -> bool:
+        """Codes of x (rows, depth), not empty; the sums (rows) in ``totals`` (int64); returns what run_stages does."""

@@ -392,11 +392,11 @@ cdef class Stages:
         cdef Py_buffer source, target
         cdef int error, x_type = _TYPES.get(x.dtype, -1), out_type = _TYPES.get(out.dtype, -1)
         cdef Py_ssize_t channels, size
-        if x_type < 0 or out_type < 0 or x.shape != out.shape:
-            raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one shape")
+        if x_type < 0 or out_type < 0 or x.size != out.size:
+            raise TypeError(f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be numeric, of one size")
         if _check_program(self._program, self._count, x_type >= F32) and out_type < F32:
             raise ValueError(f"the program ends with a float, out is {out.dtype}")
-        PyObject_GetBuffer(x, &source, PyBUF_C_CONTIGUOUS)
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
         try:
             size, channels = source.len // source.itemsize, source.shape[source.ndim - 1] if source.ndim else 1
             if self._channels != 1 and channels != self._channels:
@@ -419,8 +419,8 @@ cdef class Stages:
 def run_stages(
     program, x, multiplier, shift, scale, ratio, zero_point, lo, hi, out, pre=None, post=None, isa=None,
 ):
-    if x.ndim != 2:
-        raise TypeError(f"x {x.dtype} {x.shape} must be (rows, channels)")
+    if x.ndim != 2 or x.shape != out.shape:
+        raise TypeError(f"x {x.dtype} {x.shape} must be (rows, channels), and out {out.dtype} {out.shape} too")
     return Stages(program, multiplier, shift, scale, ratio, zero_point, lo, hi, pre, post, isa).into(x, out)
 
 
@@ -996,7 +996,7 @@ cdef class PackedDepthwise(_Packed):
             conv.isa.depthwise_columns != NULL and self._x_dtype != np.int16 and dilations[1] == 1
             and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
         ):
-            conv.shared_stride = strides[1]
+            conv.shared_stride, conv.left = strides[1], padding[1]
             weights = _columns_of(flat.reshape(channels, *w.shape[:2]), conv.isa.column_lanes)
             offset += 128 if self._x_dtype == np.int8 else 0
         else:
@@ -1058,6 +1058,18 @@ cdef int _one_for_all(Requantizer requantizer) except -1:
     return 0
 
 
+def _line(table, dtype):
+    """Return the slope, the start, and int8 (256) of what they leave over by code; None where that is too much."""
+    codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
+    slope = round((int(table[codes.argmax()]) - int(table[codes.argmin()])) / 255)
+    rest = table - slope * codes
+    start = (int(rest.min()) + int(rest.max())) // 2
+    rest -= start
+    if rest.min() < -128 or rest.max() > 127 or abs(slope) >= 1 << 31:
+        return None
+    return slope, start, rest.astype(np.int8)
+
+
 cdef class Pairs:
     cdef qi_pairs c
     cdef object _arrays
@@ -1103,6 +1115,13 @@ cdef class Pairs:
         self.low, self.high = min(results), max(results)
         if self.low < -1 << 31 or self.high >= 1 << 31:
             raise ValueError(f"results of {self.low} to {self.high} do not fit 32 bits")
+        if combination == COMBINE_ADD and len(self._arrays) == 2 and self._dtypes[0] == self._dtypes[1]:
+            lines = [_line(table, self._dtypes[0]) for table in self._arrays]
+            if None not in lines:
+                self.c.start = <int32_t><uint32_t>((lines[0][1] + lines[1][1]) & 0xFFFFFFFF)
+                for i, (slope, _, rest) in enumerate(lines):
+                    self.c.slopes[i], self.c.rest[i] = slope, <const int8_t *>_address(rest)
+                    self._arrays.append(rest)
 
     cdef int _run(self, a, b, target, const qi_requantizer *requantizer, int out_type) except -1:
         cdef Py_buffer buffers[3]
@@ -1143,14 +1162,17 @@ cdef class Pairs:
         self._run(a, b, out, &requantizer.c, requantizer._out_type(out))
 
 
-cdef _look_up(table, a, b, int codes):
+cdef _look_up(const qi_isa *isa, table, a, b, out, int codes):
     cdef Py_buffer buffers[4]
     cdef int held = 0, x_bytes = a.itemsize, out_bytes = table.itemsize
     if a.dtype.kind not in "iu" or x_bytes > 2 or out_bytes > 4 or out_bytes == 3:
         raise TypeError(f"no look-up of {a.dtype} in a table of {table.dtype}")
     if table.size != codes:
         raise ValueError(f"the table has {table.size} elements, must have {codes}")
-    out = np.empty(a.shape, table.dtype)
+    if out is None:
+        out = np.empty(a.shape, table.dtype)
+    elif out.size != a.size or out.dtype != table.dtype:
+        raise ValueError(f"out is {out.dtype} {out.shape}, the result {table.dtype} {a.shape}")
     try:
         for array in (table, a, out) if b is None else (table, a, out, b):
             PyObject_GetBuffer(array, &buffers[held], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if held == 2 else 0))
@@ -1162,7 +1184,9 @@ cdef _look_up(table, a, b, int codes):
                     buffers[2].buf, out_bytes,
                 )
             else:
-                qi_look_up(buffers[0].buf, buffers[1].buf, x_bytes, buffers[1].len // x_bytes, buffers[2].buf, out_bytes)
+                qi_look_up(
+                    isa, buffers[0].buf, buffers[1].buf, x_bytes, buffers[1].len // x_bytes, buffers[2].buf, out_bytes,
+                )
     finally:
         while held:
             held -= 1
@@ -1170,14 +1194,14 @@ cdef _look_up(table, a, b, int codes):
     return out
 
 
-def look_up(table, x):
-    return _look_up(table, np.ascontiguousarray(x), None, 1 << 8 * x.itemsize)
+def look_up(table, x, out=None, isa=None):
+    return _look_up(_default_isa if isa is None else _find_isa(isa), table, np.ascontiguousarray(x), None, out, 1 << 8 * x.itemsize)
 
 
 def look_up_pairs(table, a, b):
     if a.shape != b.shape or a.itemsize != 1 or b.itemsize != 1:
         raise ValueError(f"codes of 8 bits and one shape, not {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-    return _look_up(table, np.ascontiguousarray(a), np.ascontiguousarray(b), 1 << 16)
+    return _look_up(_default_isa, table, np.ascontiguousarray(a), np.ascontiguousarray(b), None, 1 << 16)
 
 
 cdef class Windows:
@@ -1243,6 +1267,10 @@ cdef class Windows:
             raise MemoryError
         return 0
 
+    @property
+    def shape(self):
+        return self._out_tail
+
     def fold(self, x):
         out = np.empty((len(x), *self._out_tail), np.int32 if self.c.fold == FOLD_SUM else self._x_dtype)
         self._run(x, out, NULL, 0)
@@ -1297,4 +1325,89 @@ cdef class Quantizer:
             PyBuffer_Release(&result)
         finally:
             PyBuffer_Release(&source)
+        return bool(error)
+
+
+# ---- softmax -----------------------------------------------------------------------------------------------------------
+
+
+cdef class Softmax:
+    cdef qi_softmax c
+    cdef object _arrays, _x_dtype, _out_dtype
+
+    def __init__(
+        self, x_dtype, out_dtype, exponentials, program, zero_point, lo, hi, *, terms=None, sum_bits=0, shift=0, unit=1.0,
+        offset=0.0, isa=None,
+    ):
+        cdef bint floats = terms is None
+        self.c.isa = _find_isa(isa)
+        self.c.x_type, self.c.out_type = _code_type(x_dtype), _code_type(out_dtype)
+        self._x_dtype, self._out_dtype = np.dtype(x_dtype), np.dtype(out_dtype)
+        if self.c.x_type == I16:
+            raise TypeError("softmax by distances is of 8-bit codes")
+        program = np.ascontiguousarray(program, np.int64)
+        if program.ndim != 2 or program.shape[1] != QI_STAGE_WIDTH or not 0 < len(program) <= QI_MAX_STAGES:
+            raise ValueError(f"a program is (stages <= {QI_MAX_STAGES}, {QI_STAGE_WIDTH})")
+        if _check_program(<const int64_t *>_address(program), <int>len(program), floats):
+            raise ValueError("the program ends with a float")
+        kind, one, ratio = np.float32 if floats else np.int32, np.ones(1), np.array([1, 1, 0], np.int64)
+        given = np.asarray(exponentials), np.asarray(exponentials if floats else terms)
+        exponentials, terms = (table.astype(kind) for table in given)
+        if not floats and not (np.array_equal(exponentials, given[0]) and np.array_equal(terms, given[1])):
+            raise ValueError("the tables do not fit 32 bits")
+        info = np.iinfo(out_dtype)
+        if exponentials.shape != (256,) or terms.shape != (256,):
+            raise ValueError("tables have 256 entries, one for each distance to the maximum")
+        if not info.min <= lo <= hi <= info.max or not -65536 <= zero_point <= 65536 or not -64 <= sum_bits <= 64:
+            raise ValueError(f"zero point {zero_point}, bounds {lo}, {hi}, {sum_bits} bits for {out_dtype}")
+        self._arrays = program, exponentials, terms, one, ratio
+        if floats:
+            self.c.floats = <const float *>_address(exponentials)
+        else:
+            self.c.exponentials, self.c.terms = <const int32_t *>_address(exponentials), <const int32_t *>_address(terms)
+        self.c.sum_bits, self.c.extra_shift, self.c.unit, self.c.offset = sum_bits, shift, unit, offset
+        self.c.program, self.c.stages = <const int64_t *>_address(program), <int>len(program)
+        self.c.parameters.scale, self.c.parameters.ratio = <const double *>_address(one), <const int64_t *>_address(ratio)
+        self.c.parameters.zero_point, self.c.parameters.lo, self.c.parameters.hi = zero_point, lo, hi
+        rows = [tuple(row) for row in program.tolist()]
+        end = [(ADD_ZERO_POINT, 32, WRAP, 0, 0, 0), (CLAMP, 0, 0, 0, 0, 0)]
+        if floats:
+            self.c.to_even = rows[0] == (ROUND, TIES_TO_EVEN, 32, INDEFINITE, 0, 0)
+            self.c.direct = rows[1:] == end and (self.c.to_even or rows[0] == (ROUND, TIES_TO_AWAY, 32, INDEFINITE, 0, 0))
+        else:
+            high, right = (MULTIPLY_HIGH, 32, TIES_TOWARD_POSITIVE, SATURATE, 0, 0), (SHIFT_RIGHT, RIGHT, 0, TIES_TO_AWAY, 0, 0)
+            self.c.direct = rows == [high, right, *end]
+        # what else is 2 does no harm
+        self.c.may_fail = not self.c.direct and any(ERROR in row[1:] for row in rows)
+
+    def into(self, x, out, totals=None):
+        cdef Py_buffer source, target, sums
+        cdef int error
+        cdef Py_ssize_t rows, depth
+        cdef int64_t *to = NULL
+        if x.ndim != 2 or x.dtype != self._x_dtype or out.dtype != self._out_dtype or out.shape != x.shape or x.size == 0:
+            raise ValueError(
+                f"x {x.dtype} {x.shape} and out {out.dtype} {out.shape} must be (rows, depth) of {self._x_dtype} and "
+                f"{self._out_dtype}, not empty"
+            )
+        rows, depth = x.shape
+        if totals is not None and (totals.dtype != np.int64 or totals.shape != (rows,)):
+            raise ValueError(f"totals {totals.dtype} {totals.shape} must be int64 ({rows},)")
+        PyObject_GetBuffer(np.ascontiguousarray(x), &source, PyBUF_C_CONTIGUOUS)
+        try:
+            PyObject_GetBuffer(out, &target, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+            try:
+                if totals is not None:
+                    PyObject_GetBuffer(totals, &sums, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+                    to = <int64_t *>sums.buf
+                with nogil:
+                    error = qi_run_softmax(&self.c, source.buf, rows, depth, target.buf, to)
+                if to != NULL:
+                    PyBuffer_Release(&sums)
+            finally:
+                PyBuffer_Release(&target)
+        finally:
+            PyBuffer_Release(&source)
+        if error < 0:
+            raise MemoryError
         return bool(error)

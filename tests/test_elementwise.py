@@ -81,9 +81,14 @@ def test_pairs(combination: Combination, dtypes: tuple[Any, Any]) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
-def test_pairs_by_tables_at_every_length(isa: str, dtype: Any) -> None:
+@pytest.mark.parametrize("noise", [0, 127, 1 << 29])
+def test_pairs_by_tables_at_every_length(isa: str, dtype: Any, noise: int) -> None:
+    """Tables are lines but for a little, which some instruction sets make use of, or anything."""
     rng = np.random.default_rng(8)
-    tables = rng.integers(-(1 << 30), 1 << 30, (2, 256))
+    codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
+    tables = np.stack([codes * 2000003 + 77, 5 - codes * 2097151])
+    tables += rng.integers(-noise, noise + 1, (2, 256))
+    tables[:, 0] += noise > 1000
     for combination in (Combination.COMBINE_ADD, Combination.COMBINE_SUBTRACT):
         pairs = kernels.Pairs(combination, (dtype, tables[0]), (dtype, tables[1]), isa=isa)
         for n in LENGTHS:
@@ -167,9 +172,14 @@ def test_look_up(entry: Any) -> None:
         count = 1 << np.iinfo(x_type).bits
         table = rng.integers(0, 120, count).astype(entry)
         x = draw(rng, x_type, n)
-        got = kernels.look_up(table, x)
-        assert got.dtype == entry
-        assert got.tolist() == [table[v % count].item() for v in x.tolist()]
+        want = [table[v % count].item() for v in x.tolist()]
+        for isa in ISAS:
+            memory = np.full(n + 8, 1, entry)
+            got = kernels.look_up(table, x, memory[3 : 3 + n], isa)
+            assert (memory[:3] == 1).all()
+            assert (memory[3 + n :] == 1).all()
+            assert got.tolist() == want
+    assert kernels.look_up(table, x).dtype == entry
     assert kernels.look_up(table[:256], np.zeros((2, 0, 3), np.int8)).shape == (2, 0, 3)
     assert kernels.look_up(table[:256], np.full((3, 4), 5, np.int8).T).shape == (4, 3)
 
@@ -388,3 +398,100 @@ def test_what_is_fused_equals_its_list(name: str) -> None:
                 fused.into(x[:, None], got)
                 assert (got[:, 0] == want).all(), (factor, zero_point, bits)
     assert (made > 0) == fuses
+
+
+# ---- softmax ----
+
+
+def one_over_one_plus(a: int) -> int:
+    """gemmlowp's, in Q0.31, from Python integers."""
+
+    def times(p: int, q: int) -> int:
+        return min((p * q + (1 << 30)) >> 31, (1 << 31) - 1)
+
+    def bounded(p: int) -> int:
+        return min(max(p, -(1 << 31)), (1 << 31) - 1)
+
+    total = a + (1 << 31) - 1
+    half = (total + (total >= 0)) >> 1
+    x = 1515870810 + times(half, -1010580540)
+    for _ in range(3):
+        step = bounded(4 * times(x, (1 << 29) - times(half, x)))
+        x = (x + step + (1 << 31)) % (1 << 32) - (1 << 31)
+    return bounded(2 * x)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("x_type", [np.int8, np.uint8])
+@pytest.mark.parametrize("direct", [False, True])
+def test_softmax_in_fixed_point(isa: str, x_type: Any, direct: bool) -> None:
+    rng = np.random.default_rng(16)
+    exponentials = np.sort(rng.integers(0, 1 << 31, 256))[::-1].copy()
+    exponentials[0] = (1 << 31) - 1
+    program = [
+        (Opcode.MULTIPLY_HIGH, 32, Rounding.TIES_TOWARD_POSITIVE, Overflow.SATURATE),
+        (Opcode.SHIFT_RIGHT, 2, 0, Rounding.TIES_TO_AWAY if direct else Rounding.TIES_TO_EVEN),
+        (Opcode.ADD_ZERO_POINT, 32, Overflow.WRAP),
+        (Opcode.CLAMP,),
+    ]
+    stages = np.array([[*stage, *[0] * (6 - len(stage))] for stage in program], np.int64)
+    one, ratio = np.ones(1), np.array([[1, 1, 0]])
+    for bits in (8, 12):
+        terms = exponentials >> bits
+        for out_type, depth in itertools.product(CODES, [*range(1, 40), 255, 256, 257, 700]):
+            info = np.iinfo(out_type)
+            kernel = kernels.Softmax(
+                x_type, out_type, exponentials, stages, info.min, info.min, info.max,
+                terms=terms, sum_bits=bits, shift=info.bits - 31, isa=isa,
+            )  # fmt: skip
+            x = draw(rng, x_type, (2, depth))
+            if depth % 2:
+                x = (x // 16).astype(x_type)
+            out, totals = np.empty(x.shape, out_type), np.empty(2, np.int64)
+            kernel.into(x, out, totals)
+            for row, codes, total in zip(x.tolist(), out, totals.tolist(), strict=True):
+                distances = [max(row) - v for v in row]
+                want = sum(int(terms[d]) for d in distances)
+                assert total == (want + (1 << 31)) % (1 << 32) - (1 << 31)
+                headroom = 32 - max(total, 0).bit_length() if total >= 0 else 0
+                a = ((total << headroom) - (1 << 31) + (1 << 31)) % (1 << 32) - (1 << 31)
+                factor, shift = one_over_one_plus(a), info.bits - 31 - (bits - headroom)
+                values = exponentials[distances].astype(np.int32)[:, None]
+                wanted = np.empty(values.shape, out_type)
+                kernels.run_stages(
+                    stages, values, np.array([factor]), np.array([shift]), one, ratio,
+                    info.min, info.min, info.max, wanted,
+                )  # fmt: skip
+                assert codes.tolist() == wanted[:, 0].tolist()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("rounding", [0, 1, 6])
+def test_softmax_in_floats(isa: str, rounding: int) -> None:
+    rng = np.random.default_rng(17)
+    table = np.exp(-0.1 * np.arange(256)).astype(np.float32)
+    program = [
+        (Opcode.ROUND, rounding, 32, Overflow.INDEFINITE),
+        (Opcode.ADD_ZERO_POINT, 32, Overflow.WRAP),
+        (Opcode.CLAMP,),
+    ]
+    stages = np.array([[*stage, *[0] * (6 - len(stage))] for stage in program], np.int64)
+    one, ratio = np.ones(1, np.int64), np.array([[1, 1, 0]])
+    for depth, offset in itertools.product([1, 2, 10, 64, 256, 257, 1000], (0.0, 0.25)):
+        kernel = kernels.Softmax(
+            np.int8, np.int8, table, stages, -128, -128, 127, unit=1 / 256, offset=offset, isa=isa
+        )
+        x = draw(rng, np.int8, (3, depth))
+        out = np.empty(x.shape, np.int8)
+        kernel.into(x, out)
+        for row, codes in zip(x.tolist(), out, strict=True):
+            total = np.float32(0)
+            for v in row:
+                total = total + table[max(row) - v]
+            inverse = np.float32(1) / (total * np.float32(1 / 256))
+            value = table[[max(row) - v for v in row]] * inverse + np.float32(offset)
+            want = np.empty((depth, 1), np.int8)
+            kernels.run_stages(
+                stages, value[:, None], one, one, np.ones(1), ratio, -128, -128, 127, want
+            )
+            assert codes.tolist() == want[:, 0].tolist()

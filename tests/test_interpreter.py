@@ -603,3 +603,29 @@ def test_the_plan_says_how_every_node_is_computed(interpreter: Interpreter) -> N
     assert {entry.scheme for entry in plan} == {"tflite-reference"}
     assert [entry.recipe for entry in plan][2:4] == ["accumulate", "rescaled_sum"]
     assert all(entry.path and entry.reason for entry in plan)
+
+
+@pytest.mark.parametrize("kind", ["AVERAGE_POOL_2D", "TRANSPOSE", "BROADCAST_TO", "REVERSE_V2"])
+def test_a_convolution_takes_what_any_operator_gives(kind: str) -> None:
+    """However the array before it lies in memory."""
+    writer = ModelWriter()
+    shape = (1, 1, 1, 2) if kind == "BROADCAST_TO" else SHAPE
+    writer.input("x", shape, "int8", scale=0.5, zero_point=-3)
+    writer.tensor("before", SHAPE, "int8", scale=0.5, zero_point=-3)
+    if kind == "AVERAGE_POOL_2D":
+        options = {"padding": "SAME", "stride_h": 1, "stride_w": 1}
+        options |= {"filter_height": 3, "filter_width": 3}
+        writer.operator(kind, ["x"], ["before"], **options)
+    else:
+        how = {"TRANSPOSE": [0, 2, 1, 3], "BROADCAST_TO": SHAPE, "REVERSE_V2": [1, 2]}[kind]
+        writer.operator(kind, ["x", writer.constant("how", np.array(how, np.int32))], ["before"])
+    rng = np.random.default_rng(SEED)
+    w = rng.integers(-99, 99, (2, 3, 3, 2)).astype(np.int8)
+    writer.constant("w", w, scale=[0.02, 0.01])
+    writer.tensor("y", SHAPE, "int8", scale=1.5)
+    writer.operator("CONV_2D", ["before", "w"], ["y"], padding="SAME", stride_h=1, stride_w=1)
+    model = qinterp.load(writer.finish(["y"]))
+    x = {"x": rng.integers(-128, 128, shape).astype(np.int8)}
+    whole = qinterp.run(model, x, capture=True)
+    alone = qinterp.run(model, {"before": np.array(whole.tensors["before"], order="C")})
+    np.testing.assert_array_equal(whole.outputs["y"], alone.outputs["y"])

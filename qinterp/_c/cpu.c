@@ -4,6 +4,8 @@
 #if QI_X86
 #include <cpuid.h>
 
+int qi_has_vbmi;
+
 static int allows_states(unsigned mask)
 {
     unsigned low, high;
@@ -20,6 +22,7 @@ static void find(const qi_isa **list)
     unsigned a, b, c, d;
     if (__get_cpuid(1, &a, &b, &c, &d) && bits_set(c, osxsave) && __get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         if (bits_set(b, avx2 | avx512) && bits_set(c, vnni) && allows_states(zmm)) *list++ = &qi_avx512vnni;
+        qi_has_vbmi = bits_set(c, 1u << 1);
         if (bits_set(b, avx2) && allows_states(ymm)) *list++ = &qi_avx2;
     }
     *list = &qi_portable;

@@ -81,6 +81,15 @@ static void add_tables(const int32_t *first, const int32_t *second, const uint8_
     for (i = 0; i < n; i++) to[i] = first[a[i]] + second[b[i]];
 }
 
+static void add_as_lines(const qi_pairs *pairs, const uint8_t *a, const uint8_t *b, ptrdiff_t n, int32_t *to)
+{
+    uint8_t rest[2][CHUNK];
+    pairs->isa->look_up_bytes((const uint8_t *)pairs->rest[0], a, n, rest[0]);
+    pairs->isa->look_up_bytes((const uint8_t *)pairs->rest[1], b, n, rest[1]);
+    pairs->isa->add_lines(a, b, pairs->operands[0].type, n, pairs->slopes, pairs->start, (const int8_t *)rest[0],
+                          (const int8_t *)rest[1], to);
+}
+
 void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t sizes[2], ptrdiff_t n,
                   int32_t *accumulators, const qi_requantizer *with, void *out, int out_type)
 {
@@ -96,7 +105,9 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
     for (first = 0; first < n; first += chunk) {
         const ptrdiff_t here = least(chunk, n - first);
         int32_t *to = accumulators ? accumulators + first : total;
-        if (tables) {
+        if (tables && pairs->rest[0] && pairs->isa->permutes_bytes && *pairs->isa->permutes_bytes) {
+            add_as_lines(pairs, (const uint8_t *)x[0] + first, (const uint8_t *)x[1] + first, here, to);
+        } else if (tables) {
             add_tables(a->table, b->table, (const uint8_t *)x[0] + first, (const uint8_t *)x[1] + first, here, to);
         } else {
             for (k = 0; k < 2; k++) {
@@ -121,11 +132,11 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
         return;                                                      \
     }
 
-void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
+void qi_look_up(const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes)
 {
     ptrdiff_t i;
     switch (x_bytes * 8 + out_bytes) {
-    case 9: LOOK_UP(uint8_t, uint8_t)
+    case 9: isa->look_up_bytes(table, x, n, out); break;
     case 10: LOOK_UP(uint8_t, uint16_t)
     case 12: LOOK_UP(uint8_t, uint32_t)
     case 17: LOOK_UP(uint16_t, uint8_t)

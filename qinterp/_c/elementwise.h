@@ -26,6 +26,10 @@ typedef struct {
     const qi_isa *isa;
     qi_operand operands[2];
     int combine;
+    /* a sum of two tables of one type, each of them a line and what is left over by code: first[x] + second[y] =
+       slopes[0] * x + slopes[1] * y + start + rest[0][x] + rest[1][y] modulo 2^32; NULL where too much is left over */
+    int32_t slopes[2], start;
+    const int8_t *rest[2];
 } qi_pairs;
 
 /* Element i of the result is of elements i modulo the operands' sizes, which are positive. Exactly one of accumulators and
@@ -40,7 +44,8 @@ void qi_requantize_flat(const qi_isa *isa, const int32_t *x, ptrdiff_t n, const 
 /* ---- tables ---- */
 
 /* out[i] = table[x[i]]; x has elements of 1 or 2 bytes, unsigned, the table and out of 1, 2 or 4 bytes. */
-void qi_look_up(const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out, int out_bytes);
+void qi_look_up(const qi_isa *isa, const void *table, const void *x, int x_bytes, ptrdiff_t n, void *out,
+                int out_bytes);
 
 /* out[i] = table[a[i] * 256 + b[i]], of unsigned bytes. */
 void qi_look_up_pairs(const void *table, const uint8_t *a, const uint8_t *b, ptrdiff_t n, void *out, int out_bytes);

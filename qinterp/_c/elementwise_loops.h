@@ -146,3 +146,27 @@ TARGET static int quantize(const qi_quantization *q, const float *x, ptrdiff_t n
         far = quantize_block(q, x + i, (int)(n - i < QUANTIZE_BLOCK ? n - i : QUANTIZE_BLOCK), to + i);
     return far;
 }
+
+/* ---- tables ---- */
+
+TARGET static void look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out)
+{
+    ptrdiff_t i;
+    for (i = 0; i < n; i++) out[i] = table[x[i]];
+}
+
+#define ADD_LINES(type)                                                                                              \
+    for (i = 0; i < n; i++)                                                                                          \
+        to[i] = (int32_t)(a * (uint32_t)(int32_t)((const type *)x)[i] + b * (uint32_t)(int32_t)((const type *)y)[i] +   \
+                          (uint32_t)c + (uint32_t)(d[i] + e[i]));
+
+TARGET static void add_lines(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
+                             const int8_t *d, const int8_t *e, int32_t *restrict to)
+{
+    const uint32_t a = (uint32_t)slopes[0], b = (uint32_t)slopes[1];
+    ptrdiff_t i;
+    if (x_type == QI_I8)
+        ADD_LINES(int8_t)
+    else
+        ADD_LINES(uint8_t)
+}

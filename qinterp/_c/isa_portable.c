@@ -261,5 +261,6 @@ static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, const vo
 const qi_isa qi_portable = {
     .name = "portable", .block = 16, .lanes = LANES, .narrow_lanes = 16, .gather = gather, .words = gemm,
     .depthwise = depthwise, .requantize = requantize, .wide = wide, .pairs = pairs, .narrow = narrow,
-    .depthwise_ordered = depthwise_ordered, .run_stages = run_stages, .widen = widen, .combine = combine, .fold = fold, .quantize = quantize,
+    .depthwise_ordered = depthwise_ordered, .run_stages = run_stages, .widen = widen, .combine = combine,
+    .fold = fold, .quantize = quantize, .look_up_bytes = look_up_bytes, .add_lines = add_lines,
 };

@@ -79,10 +79,34 @@ typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int ker
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). `paired`: four rows of the tile
-   hold eight pixels, the fifth to eighth in the upper halves. */
+/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). */
 typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
-                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired);
+                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
+
+/* A block of 64 channels in quarters, and its requantization from the registers; the requantizer takes quarters. */
+typedef void qi_gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                           const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                           ptrdiff_t out_stride, int bytes);
+
+/* Depthwise sums of a whole output row, and their requantization from the registers; the tile would be in quarters, and the
+   requantizer takes them. Row k of the kernel is at rows[k].at, its columns `pitch` bytes apart (0 where it is padding); a
+   column that is not within 0 .. width - 1 is padding too. The first pixel's first column is number `left`. At least 4
+   pixels, or 8 if there are at most 32 channels: the last ones may be done twice. */
+typedef struct {
+    const uint8_t *at;
+    ptrdiff_t pitch;
+} qi_row;
+
+typedef struct {
+    const qi_row *rows;
+    const uint8_t *padding;
+    ptrdiff_t left, width;
+    int kernel_height, kernel_width, stride, pixels, x_type;
+} qi_depthwise_row;
+
+typedef void qi_depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights,
+                                const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                                ptrdiff_t out_stride);
 
 /* Rows of 64 accumulators in quarters, in place. */
 typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows);
@@ -128,6 +152,13 @@ typedef void qi_combine(const int32_t *a, const int32_t *b, ptrdiff_t n, int how
 typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff_t row_stride, ptrdiff_t columns,
                      ptrdiff_t column_stride, ptrdiff_t n, int32_t start, void *result);
 
+/* to[i] = a * x[i] + b * y[i] + c + d[i] + e[i], modulo 2^32, of two operands of 8-bit codes of one type */
+typedef void qi_add_lines(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
+                          const int8_t *d, const int8_t *e, int32_t *to);
+
+/* out[i] = table[x[i]] of 256 bytes */
+typedef void qi_look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out);
+
 /* y = clamp(round(x * scale + before) + after), or x / scale; every operation in float32. */
 typedef struct {
     float scale, before, after, low, high;
@@ -151,7 +182,8 @@ typedef struct {
     /* blocks of 64 channels in quarters; NULL where there are none */
     qi_natural_order *natural_order;
     qi_requantize_quarters *requantize_quarters;
-    qi_depthwise_columns *depthwise_pairs; /* of at most 32 channels, `pixels` a multiple of 8 */
+    qi_depthwise_fused *depthwise_fused;
+    qi_gemm_fused *gemm_fused;
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
@@ -162,11 +194,15 @@ typedef struct {
     qi_combine *combine;
     qi_fold *fold;
     qi_quantize *quantize;
+    qi_look_up_bytes *look_up_bytes;
+    qi_add_lines *add_lines;
+    const int *permutes_bytes; /* whether look_up_bytes is many times faster than single look-ups; NULL: it is not */
 } qi_isa;
 
 extern const qi_isa qi_portable;
 #if QI_X86
 extern const qi_isa qi_avx2, qi_avx512vnni;
+extern int qi_has_vbmi; /* known once qi_available_isas was asked */
 #endif
 
 /* The instruction sets that this processor and system can run, the best first; NULL ends the list. */
@@ -212,6 +248,7 @@ typedef struct {
     const void *weights;
     const int32_t *bias;                    /* (padded channels) */
     int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
+    ptrdiff_t left;                         /* columns of padding on the left */
     int ordered;                            /* weights: (taps in order, channels) int16 */
     qi_in_order in_order;
 } qi_depthwise_conv;

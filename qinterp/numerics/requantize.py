@@ -71,6 +71,15 @@ class Rescale:
         return cls(scale, mantissa, -(pre + post), ratio, pre, post)
 
 
+def program_of(stages: Sequence[Stage]) -> npt.NDArray[np.int64]:
+    """The stages as kernels take them, (stages, 6)."""
+    program = np.zeros((len(stages), 6), np.int64)
+    for i, stage in enumerate(stages):
+        row = stage.row()
+        program[i, : len(row)] = row
+    return program
+
+
 class Requantizer:
     """Applies a stage list to accumulators."""
 
@@ -82,10 +91,7 @@ class Requantizer:
         zero_point: int = 0,
         bounds: tuple[int, int] = (0, 0),
     ) -> None:
-        rows = [stage.row() for stage in stages]
-        self.program = np.zeros((len(rows), 6), np.int64)
-        for i, row in enumerate(rows):
-            self.program[i, : len(row)] = row
+        self.program = program_of(stages)
         self.stages = tuple(stages)
         self.rescale = rescale
         self.zero_point = zero_point

@@ -83,11 +83,11 @@ def _rescaled(call: Call, factor: np.float32, offset: np.float32) -> Run:
         bounds=activation_bounds(call),
     )
     total = integer_sum(call, 0, call.policy.accumulator.codes)
-    shape, dtype = call.output.shape, call.output.numpy_dtype
+    dtype = call.output.numpy_dtype
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc = accumulated(call, total(values[0]), notes)
         value = acc.astype(np.float32) * factor + offset
-        return [apply_stages(stages, value, dtype).reshape(shape)]
+        return [apply_stages(stages, value, dtype)]
 
     return run

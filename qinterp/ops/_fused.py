@@ -18,9 +18,13 @@ from qinterp.numerics.stages import (
     NAMED_STAGES,
     AddZeroPoint,
     Clamp,
+    ClampFloat,
+    DivideScale,
     Multiply,
     MultiplyHigh,
+    Round,
     Saturate,
+    Scale,
     ScaleExact,
     ShiftLeft,
     ShiftRight,
@@ -44,6 +48,7 @@ _WITH_LEFT = {(ShiftLeft(), *body): kind for body, kind in _WITHOUT_LEFT.items()
 _SINGLE = (Multiply(), ShiftRight("ties_toward_positive", "total", 31))
 _QUOTIENT = (ScaleExact("ties_to_away"),)
 _SMALL = 4096
+_BITS = 24  # hold every number that the fast form of a Quantizer takes
 _FLOATS = (_kernels.Fused.FLOAT32, _kernels.Fused.FLOAT64)
 
 
@@ -111,12 +116,13 @@ def _equal_to(
     elif body == (_SHIFT,) and (shift <= 0).all():
         # x / 2**n = x * 2**30 / 2**(30 + n)
         kind, multiplier, shift = _kernels.Fused.SR, np.full_like(multiplier, 1 << 30), shift + 1
-    elif body == _QUOTIENT and (r.ratio[:, 0] == 1).all() and (r.ratio[:, 2] == 0).all():
-        # of at most 31 bits and a small divisor: the product with the next double above 1 / n is a
-        # tie only where the quotient is one, or else above it by too little to reach the next one
-        if (r.ratio[:, 1] > 1 << 20).any():
+    elif body == _QUOTIENT and (r.ratio[:, 0] == 1).all():
+        divisor = r.ratio[:, 1] << (-r.ratio[:, 2]).clip(0, 20)
+        if (r.ratio[:, 2] > 0).any() or (r.ratio[:, 2] < -20).any() or (divisor > 1 << 20).any():
             return None
-        kind, scale = _kernels.Fused.FLOAT64, np.nextafter(1.0 / r.ratio[:, 1], 2.0)
+        # of 32 bits and a small divisor: the product with the next double above its reciprocal is
+        # not below a tie where the quotient is one, and else too close to it to reach the next one
+        kind, scale = _kernels.Fused.FLOAT64, np.nextafter(1.0 / divisor, 2.0)
     else:
         return None
     if not _ends_are_plain(to_code, body, ends, low, high):
@@ -161,3 +167,45 @@ def _ends_are_plain(
         elif not isinstance(stage, Wrap) or not fits(stage.bits):
             return False
     return (moved or zero_point == 0) and fits(32)
+
+
+def fuse_float(to_code: Requantizer, dtype: Any, isa: str | None = None) -> Any:
+    """The ``_kernels.Quantizer`` that gives what ``to_code`` does to float32, None if none does."""
+    if to_code.rescale.scale.size != 1 or np.dtype(dtype).itemsize > 2:
+        return None
+    rest = list(to_code.stages)
+    scale, divide, first = 1.0, False, False
+    if rest and rest[0] in (Scale("float32"), DivideScale("float32")):
+        scale, divide = float(to_code.rescale.scale[0]), isinstance(rest.pop(0), DivideScale)
+    if rest and isinstance(rest[0], AddZeroPoint):
+        first = rest.pop(0) is not None
+    if rest and isinstance(rest[0], ClampFloat) and not first:  # to integers, which clamp again
+        rest.pop(0)
+    if not rest or not isinstance(rest[0], Round):
+        return None
+    rounding = rest.pop(0)
+    assert isinstance(rounding, Round)
+    if rounding.bits < _BITS or rounding.overflow == "error":
+        return None
+    if rounding.rounding not in ("ties_to_even", "ties_to_away") or rest[-1:] != [Clamp()]:
+        return None
+    zero_point, bounds = to_code.zero_point, to_code.bounds
+    if not first:
+        *fits, moves = rest[:-1] or [Clamp()]
+        if not isinstance(moves, AddZeroPoint) or moves.overflow == "error":
+            return None
+        small = abs(zero_point) <= _SMALL and max(map(abs, bounds)) <= _SMALL
+        # what saturates at 16 bits is clamped later, on the same side
+        short = small and fits == [Saturate(16)] and moves == AddZeroPoint(16, "saturate")
+        if not short and (fits or moves.bits < _BITS):
+            return None
+    elif len(rest) > 1:
+        return None
+    try:
+        return _kernels.Quantizer(
+            to_code.program, scale, zero_point, *bounds, dtype,
+            divide=divide, to_even=rounding.rounding == "ties_to_even", zero_point_first=first,
+            isa=isa,
+        )  # fmt: skip
+    except ValueError:
+        return None

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import numpy as np
+
 from qinterp.errors import UnsupportedOperatorError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape, flip_sign
@@ -160,7 +162,7 @@ class Operator:
             fill = call.output.zero_point if call.output.quantization else 0
 
             def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-                return move(values, fill)
+                return [np.ascontiguousarray(x).reshape(x.shape) for x in move(values, fill)]
 
             return run
 
@@ -214,11 +216,7 @@ class Operator:
             raise UnsupportedOperatorError(
                 call.where(f"scheme {scheme.name!r} has no {self.kind} here: {policy.lacks}")
             )
-        choice = policy.recipe
-        first = call.subject
-        if choice is None and self.float_recipe and first is not None and first.is_float:
-            choice = RecipeChoice(self.float_recipe)
-        choice = choice or RECIPES.standard(self.kind, policy.recipes)
+        choice = self.choice(call, policy)
         if choice is None or choice.name not in self.recipes:
             raise UnsupportedOperatorError(
                 call.where(f"scheme {scheme.name!r} has no rule for {self.kind}")
@@ -229,6 +227,13 @@ class Operator:
         if policy.unsigned == "as_signed" and call.is_unsigned:
             recipe = replace(recipe, prepare=_as_signed(recipe.prepare))
         return recipe, choice, policy
+
+    def choice(self, call: Call, policy: Policy) -> RecipeChoice | None:
+        """The recipe that a policy names for this call, or else its family."""
+        first = call.subject
+        if policy.recipe is None and self.float_recipe and first is not None and first.is_float:
+            return RecipeChoice(self.float_recipe)
+        return policy.recipe or RECIPES.standard(self.kind, policy.recipes)
 
     @property
     def source_file(self) -> str:

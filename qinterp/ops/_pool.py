@@ -17,6 +17,7 @@ from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import check_activation
+from qinterp.ops._folds import Fold, Sums
 from qinterp.ops._operator import Operator
 from qinterp.ops._windows import Pair, window
 
@@ -81,6 +82,12 @@ class Axis:
         counts: npt.NDArray[np.int64] = np.maximum(inside, 0)
         return counts
 
+    @property
+    def pairs(self) -> npt.NDArray[np.int64]:
+        """(size, 2): the first tap of each output in the image, and how many there are."""
+        start = np.arange(self.size, dtype=np.int64) * self.stride - self.before
+        return np.stack([np.maximum(start, 0), self.counts], axis=1)
+
     def fold(self, combine: Callable[[Array, Array], Array], x: Array, out: Array) -> None:
         """``out[o] = combine(out[o], x[tap])`` over the taps in order, along the first axis."""
         for tap in range(self.taps):
@@ -139,22 +146,27 @@ class Windows:
         self.height.fold(combine, rows.transpose(2, 1, 0, 3), out)
         return np.ascontiguousarray(out.transpose(1, 0, 2, 3))
 
-    def sums(self, x: Array, zero_point: int, accumulator: Any) -> tuple[Array, bool]:
-        """Sums of the codes less the zero point, and whether one overflowed."""
-        n, _, _, c = x.shape
-        if x.size == 0:
-            return np.zeros((n, *self.size, c), np.int32), False
-        bits, group = accumulator[0], accumulator[6]
-        most = self.height.taps * self.width.taps << 8 * x.itemsize + 1
-        if group == 0 and most < 1 << min(bits, 32) - 1:  # no order of addition can overflow
-            total = self.fold(np.add, x, np.int32(0))
-            total -= (self.counts * zero_point).astype(np.int32)[:, :, None]
-            return total, False
-        ones = np.ones((self.height.taps, self.width.taps, c), np.int8)
-        return _kernels.depthwise_conv_2d(
-            x, ones, None, zero_point, np.zeros(c, np.int64), self.strides, (1, 1), self.padding,
-            self.size, accumulator,
-        )  # fmt: skip
+    def as_fold(self, call: Call) -> Fold | None:
+        """The windows as a fold of a kernel."""
+        _, h, w, c = call["input"].shape
+        if 0 in call["input"].shape or 0 in self.size:
+            return None
+        return Fold((h, w, c), self.height.pairs, self.width.pairs, lambda x: x)
+
+    def sums(self, call: Call, zero_point: int, accumulator: Any) -> Sums:
+        """Sums of the codes less the zero point."""
+
+        def plain(x: Array) -> tuple[Array, bool]:
+            n, _, _, c = x.shape
+            if x.size == 0:
+                return np.zeros((n, *self.size, c), np.int32), False
+            ones = np.ones((self.height.taps, self.width.taps, c), np.int8)
+            return _kernels.depthwise_conv_2d(
+                x, ones, None, zero_point, np.zeros(c, np.int64), self.strides, (1, 1),
+                self.padding, self.size, accumulator,
+            )  # fmt: skip
+
+        return Sums(call, self.as_fold(call), plain, zero_point, accumulator)
 
     def float_sums(self, x: Array) -> Array:
         """Sums in float32, row by row."""

@@ -15,6 +15,7 @@ from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
+from qinterp.ops._folds import Fold, Sums, fold_axes
 from qinterp.ops._operator import Operator, Run
 
 PLAIN_INTEGERS = ("int32", "int64")
@@ -64,14 +65,21 @@ def gatherer(call: Call) -> Callable[[Array], Array]:
     return lambda x: np.ascontiguousarray(x.transpose(*kept, *axes)).reshape(size)
 
 
-def integer_sum(
-    call: Call, zero_point: int, accumulator: Any
-) -> Callable[[Array], tuple[Array, bool]]:
-    """The sums of codes less the zero point, one an output, and whether one overflowed."""
+def reduced_fold(call: Call) -> Fold | None:
+    """The reduction as a fold of a kernel."""
+    return fold_axes(call["input"].shape, reduced_axes(call), gatherer(call))
+
+
+def integer_sum(call: Call, zero_point: int, accumulator: Any, dtype: Any = None) -> Sums:
+    """The sums of codes less the zero point, one an output; ``dtype`` is how codes are read."""
     rows = gatherer(call)
     ones = np.ones((1, reduced_count(call)), np.int8)
     no_zero_point = np.zeros(1, np.int64)
-    return lambda x: _kernels.matmul(rows(x), ones, None, zero_point, no_zero_point, accumulator)
+
+    def plain(x: Array) -> tuple[Array, bool]:
+        return _kernels.matmul(rows(x), ones, None, zero_point, no_zero_point, accumulator)
+
+    return Sums(call, reduced_fold(call), plain, zero_point, accumulator, dtype)
 
 
 def float_sum(call: Call) -> Callable[[Array], Array]:

@@ -14,9 +14,10 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.ops._elementwise import Real, real_rescale
+from qinterp.ops._folds import extrema
 from qinterp.ops._movement import check_same_parameters
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
-from qinterp.ops._reduce import gatherer, reduced_axes, reduction
+from qinterp.ops._reduce import gatherer, reduced_axes, reduced_fold, reduction
 
 TYPES = ("int8", "uint8", "int16", "int32", "int64")
 
@@ -31,6 +32,9 @@ def extremum(kind: str, builtin: str, choose: np.ufunc, choose_number: np.ufunc)
         limits = np.iinfo(call["input"].numpy_dtype)
         worst = limits.min if greatest else limits.max
         rows, shape = gatherer(call), call.output.shape
+        fast = extrema(call, reduced_fold(call), greatest, (limits.min, limits.max))
+        if fast is not None:
+            return fast
 
         def reduce(x: Array) -> Array:
             result: Array = choose.reduce(rows(x), axis=1, initial=worst).reshape(shape)

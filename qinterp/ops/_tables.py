@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.libm import LIBRARIES, Function, Library
@@ -19,7 +20,8 @@ from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import Multiplier
 from qinterp.numerics.stages import Round
 from qinterp.ops._elementwise import apply_stages
-from qinterp.ops._operator import Notes, Run
+from qinterp.ops._operator import NO_NOTES, Run
+from qinterp.ops._tails import Elementwise
 
 FloatFunction = Callable[[Array, Mapping[str, Function]], Array]
 """Of a float32 array and the C library's functions by name ("exp", "tanh", ..)."""
@@ -101,15 +103,27 @@ def codes_of(dtype: str) -> Array:
     return unsigned.astype("u" + dtype.lstrip("u")).astype(dtype).astype(np.int64)
 
 
-def lookup(call: Call, table: Array) -> Run:
+def lookup(call: Call, table: Array) -> Elementwise:
     """A run that takes each element from ``table``, indexed by the code as if unsigned."""
-    unsigned = np.dtype("u" + call["input"].dtype.lstrip("u"))
     table = np.ascontiguousarray(table, call.output.numpy_dtype)
+    look_up = _kernels.look_up
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [np.asarray(table[values[0].view(unsigned)])]
+    def into(values: Sequence[Any], out: Array) -> None:
+        look_up(table, values[0], out)
 
-    return run
+    return Elementwise(call, into)
+
+
+def tabled(call: Call, run: Run) -> Run:
+    """``run``, elementwise of one operand, by a table of all codes where there are 256 of them."""
+    kind = call["input"].numpy_dtype
+    if kind.itemsize != 1 or len(call.inputs) != 1:
+        return run
+    try:
+        (table,) = run([np.arange(256, dtype=np.uint8).view(kind)], NO_NOTES)
+    except ArithmeticError:  # of codes that perhaps do not occur
+        return run
+    return Elementwise(call, lookup(call, table).into, run)
 
 
 def round_away(x: Array) -> Array:

@@ -15,9 +15,9 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import Stage
 from qinterp.ops._accumulate import INTEGERS, activation_bounds
 from qinterp.ops._elementwise import quantize_real
-from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._operator import NO_NOTES, Notes, Operator, Run
 from qinterp.ops._tables import codes_of, lookup
-from qinterp.ops._tails import with_tail
+from qinterp.ops._tails import Elementwise, with_tail
 
 _GUARD = 12  # digits before the decimal point of a code, and some to spare
 
@@ -54,19 +54,21 @@ def pointwise(call: Call, function: Callable[[Array], Array]) -> Run:
     """A run that looks up what ``function`` gives for every code of the input, as int64."""
     zero_point = call.per_tensor(call["input"])[1]
     dtype = call.output.numpy_dtype
+
+    def evaluate(values: Sequence[Any], out: Array) -> None:
+        out[...] = function(values[0].astype(np.int64)).astype(dtype)
+
     try:
-        look_up = lookup(call, function(codes_of(call["input"].dtype)))
+        into = lookup(call, function(codes_of(call["input"].dtype))).into
     except OverflowError:  # of codes that perhaps do not occur
+        into = evaluate
 
-        def look_up(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-            return [np.asarray(function(values[0].astype(np.int64)), dtype)]
+    def noted(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        notes.add("accumulator", values[0].astype(np.int64) - zero_point)
+        return plain(values, NO_NOTES)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        if "accumulator" in notes.wanted:
-            notes.add("accumulator", values[0].astype(np.int64) - zero_point)
-        return look_up(values, notes)
-
-    return run
+    plain = Elementwise(call, into)
+    return Elementwise(call, into, noted)
 
 
 Make = Callable[[tuple[Stage, ...]], Run]

@@ -48,35 +48,26 @@ def average_of_codes(call: Call) -> Run:
     """``out = sum(x) / count``, rounded and clamped."""
     call.types(input=INTEGERS, output=(call["input"].dtype,))
     windows = Windows.of(call)
-    divide = _divider(call, windows)
-    accumulator = call.policy.accumulator.codes
-
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = windows.sums(values[0], 0, accumulator)
-        return [divide(accumulated(call, acc, notes))]
-
-    return run
-
-
-def _divider(call: Call, windows: Windows) -> Any:
-    """From sums (N, H, W, C) to codes."""
     params: AverageOfCodes = call.params
+    total = windows.sums(call, 0, call.policy.accumulator.codes)
     counts = windows.counts
     uniform = counts.size == 0 or int(counts.min()) == int(counts.max())
     factors = [Fraction(1, int(n)) for n in counts.reshape(-1)[: 1 if uniform else None]]
     rescale = _rescale(factors or [Fraction(1)], call.policy.multiplier)
     stages = Requantizer(params.stages, rescale, bounds=activation_bounds(call))
+    if uniform:
+        return total.finished(stages)
     dtype = call.output.numpy_dtype
 
-    def divide(total: Array) -> Array:
-        if uniform:
-            return stages(total, np.empty(total.shape, dtype))
+    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        acc = accumulated(call, total(values[0]), notes)
         # the factor depends on the place, so height and width go last
-        n, h, w, c = total.shape
-        flat = np.ascontiguousarray(total.transpose(0, 3, 1, 2))
-        return stages(flat, np.empty((n, c, h, w), dtype)).transpose(0, 2, 3, 1)
+        n, h, w, c = acc.shape
+        flat = np.ascontiguousarray(acc.transpose(0, 3, 1, 2))
+        codes = stages(flat.reshape(-1, h * w), np.empty((n * c, h * w), dtype))
+        return [codes.reshape(n, c, h, w).transpose(0, 2, 3, 1)]
 
-    return divide
+    return run
 
 
 def _rescale(factors: list[Fraction], multiplier: Multiplier) -> Rescale:
@@ -93,9 +84,10 @@ def real(call: Call) -> Run:
     ratio = Fraction(scale) / Fraction(call.per_tensor(call.output)[0])
     counts = np.broadcast_to(windows.counts[:, :, None], call.output.shape)
     bounds = activation_bounds(call)
+    sums = windows.sums(call, zero_point, EXACT_SUM)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total, _ = windows.sums(values[0], zero_point, EXACT_SUM)
+        total, _ = sums(values[0])
         notes.add("accumulator", total)
 
         def exact(i: int, digits: int) -> Fraction:

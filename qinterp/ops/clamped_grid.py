@@ -17,6 +17,7 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.scales import ACTIVATIONS
 from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._tables import tabled
 from qinterp.ops.common_grid import CommonGrid, from_grid, to_grid
 from qinterp.ops.relu6 import RELU6
 from qinterp.ops.relu_n1_to_1 import RELU_N1_TO_1
@@ -74,7 +75,7 @@ def _clamped(call: Call) -> Run:
         notes.add("accumulator", x)
         return [clamp(finish(x), "output").astype(call.output.numpy_dtype)]
 
-    return run
+    return tabled(call, run)
 
 
 def _declare(operator: Operator) -> None:

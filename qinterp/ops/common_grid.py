@@ -44,12 +44,20 @@ from qinterp.ops import (
     sub,
 )
 from qinterp.ops._accumulate import activation_bounds
+from qinterp.ops._binary import codes_by_pattern, combined, pairwise
 from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._tables import tabled
 
 CODES = ("int8", "uint8")
 _WRAP = OVERFLOW_CODE["wrap"]
 
 Combine = Callable[..., Any]
+_COMBINATIONS: dict[Combine, int] = {
+    np.add: _kernels.Combination.COMBINE_ADD,
+    np.subtract: _kernels.Combination.COMBINE_SUBTRACT,
+    np.maximum: _kernels.Combination.COMBINE_MAX,
+    np.minimum: _kernels.Combination.COMBINE_MIN,
+}
 
 
 @dataclass(frozen=True)
@@ -107,22 +115,27 @@ def to_grid(call: Call, tensor: Tensor) -> Callable[[Array], Array]:
     return convert
 
 
-def from_grid(call: Call, *, bounded: bool = True) -> Callable[[Array], Array]:
+def _output_stages(call: Call, *, bounded: bool = True) -> Requantizer:
     """From the grid to codes of the output, clamped by its activation only if ``bounded``."""
     params: CommonGrid = call.params
     scale, zero_point = call.per_tensor(call.output)
     factor = _factor(params.scale(call), scale, params.output_stages)
     kind = call.output.int_type
-    stages = Requantizer(
+    return Requantizer(
         params.output_stages,
         Rescale.of_factor(factor, call.policy.multiplier),
         zero_point=zero_point,
         bounds=activation_bounds(call) if bounded else (kind.min, kind.max),
     )
+
+
+def from_grid(call: Call, *, bounded: bool = True) -> Callable[[Array], Array]:
+    """The same into a new array."""
+    stages = _output_stages(call, bounded=bounded)
     dtype = call.output.numpy_dtype
 
     def convert(x: Array) -> Array:
-        return stages(np.asarray(x, order="C"), np.empty(x.shape, dtype))
+        return stages(np.ascontiguousarray(x), np.empty(x.shape, dtype))
 
     return convert
 
@@ -132,24 +145,40 @@ def _combined(call: Call, combine: Combine) -> Run:
     ready = [to_grid(call, tensor) for tensor in call.inputs if tensor]
     finish = from_grid(call)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        total = combine(*(f(x) for f, x in zip(ready, values, strict=True)))
+    def evaluate(*values: Any) -> Array:
+        *operands, notes = values
+        total = combine(*(f(x) for f, x in zip(ready, operands, strict=True)))
         if total.dtype == np.int64:
             total = _kernels.fit(np.ascontiguousarray(total), 32, _WRAP)
         notes.add("accumulator", total)
-        return [finish(total)]
+        return finish(total)
 
-    return run
+    if len(ready) == 1:
+        return tabled(call, lambda values, notes: [evaluate(values[0], notes)])
+    return pairwise(call, evaluate, _by_tables(call, combine, ready))
+
+
+def _by_tables(call: Call, combine: Combine, ready: Sequence[Callable[[Array], Array]]) -> Any:
+    """The same for integers of 32 bits on the grid."""
+    types = [call[name].numpy_dtype for name in ("input1", "input2")]
+    try:
+        tables = [f(codes_by_pattern(t)) for f, t in zip(ready, types, strict=True)]
+    except ArithmeticError:  # of codes that perhaps do not occur
+        return None
+    if combine not in _COMBINATIONS or any(table.dtype != np.int64 for table in tables):
+        return None
+    operands = list(zip(types, tables, strict=True))
+    return combined(call, _COMBINATIONS[combine], operands, _output_stages(call))
 
 
 def _compared(call: Call, compare: Combine) -> Run:
     """``compare`` of both operands on the grid."""
     first, second = (to_grid(call, call[name]) for name in ("input1", "input2"))
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [np.asarray(compare(first(values[0]), second(values[1])))]
+    def evaluate(x1: Array, x2: Array, notes: Notes) -> Array:
+        return np.asarray(compare(first(x1), second(x2)))
 
-    return run
+    return pairwise(call, evaluate)
 
 
 def _inverse_root(x: Array) -> Array:
@@ -191,12 +220,21 @@ for _operator, _function in (
 def joined(call: Call) -> Run:
     """Each operand brought to the output, then all joined."""
     axis = call.attributes["axis"]
-    ready = [to_grid(call, tensor) for tensor in call.inputs if tensor]
+    tensors = [tensor for tensor in call.inputs if tensor]
+    ready = [to_grid(call, tensor) for tensor in tensors]
     finish = from_grid(call)
+    try:
+        codes = [codes_by_pattern(tensor.numpy_dtype) for tensor in tensors]
+        tables = [finish(f(x)) for f, x in zip(ready, codes, strict=True)]
+    except ArithmeticError:  # of codes that perhaps do not occur
+        tables = []
     alone = not call.inputs[0].shape if call.inputs[0] else False
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        parts = [finish(f(x)) for f, x in zip(ready, values, strict=True)]
+        if tables:
+            parts = [_kernels.look_up(t, x) for t, x in zip(tables, values, strict=True)]
+        else:
+            parts = [finish(f(x)) for f, x in zip(ready, values, strict=True)]
         return [np.stack(parts) if alone else np.concatenate(parts, axis)]
 
     return run

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
@@ -134,4 +135,4 @@ def _through_float32(call: Call, tensor: Tensor) -> Convert:
         bounds=(0, 255),
     )
     table = apply_stages(stages, steps, np.uint8)
-    return lambda x: table[x]
+    return lambda x: _kernels.look_up(table, x)

@@ -6,7 +6,7 @@ integer_ops/dequantize.h.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,8 +15,9 @@ import numpy as np
 from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
-from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
-from qinterp.ops._tails import with_tail
+from qinterp.ops._operator import ANY_FAMILY, Operator, Run
+from qinterp.ops._tables import lookup
+from qinterp.ops._tails import Elementwise, with_tail
 
 DEQUANTIZE = Operator("dequantize", ("input",))
 
@@ -48,12 +49,25 @@ def dequantize(call: Call) -> Run:
         along[q.axis] = q.scale.size
     scale, zero_point = q.scale.reshape(along), q.zero_point.astype(np.int32).reshape(along)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+    def real(x: Array) -> Array:
         # differences of 16-bit codes are exact in float32
-        real = (values[0].astype(np.int32) - zero_point).astype(np.float32) * scale
-        return [np.asarray(real)]
+        return np.asarray((x.astype(np.int32) - zero_point).astype(np.float32) * scale)
 
-    return run
+    if q.axis is None:
+        return _pointwise(call, lambda x: real(x).reshape(x.shape))
+    return lambda values, notes: [real(values[0])]
+
+
+def _pointwise(call: Call, real: Callable[[Array], Array]) -> Run:
+    """``real`` of each code, by a table where there are few codes."""
+    tensor = call["input"]
+    if tensor.numpy_dtype.itemsize == 1:
+        return lookup(call, real(np.arange(256, dtype=np.uint8).view(tensor.numpy_dtype)))
+
+    def into(values: Sequence[Any], out: Array) -> None:
+        out[...] = real(values[0])
+
+    return Elementwise(call, into)
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,7 @@ def scaled_then_shifted(call: Call) -> Run:
     scale, zero_point = call.per_tensor(call["input"])
     shift = np.float32(-zero_point * scale)
 
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        return [np.asarray(values[0].astype(np.float32) * np.float32(scale) + shift)]
+    def real(x: Array) -> Array:
+        return np.asarray(x.astype(np.float32) * np.float32(scale) + shift)
 
-    return with_tail(call, run, dequantize(call), params)
+    return with_tail(call, _pointwise(call, real), dequantize(call), params)

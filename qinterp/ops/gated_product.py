@@ -18,6 +18,7 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import Stage
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
+from qinterp.ops._tables import tabled
 from qinterp.ops.common_grid import CODES, CommonGrid, from_grid, to_grid
 from qinterp.ops.leaky_relu import LEAKY_RELU
 from qinterp.ops.prelu import PRELU
@@ -46,7 +47,7 @@ def leaky_relu(call: Call) -> Run:
     kind = tensor.int_type
     code = call.policy.activation_bounds.code(call.attributes["alpha"], scale, zero_point)
     slope = np.array(min(max(code, kind.min), kind.max))
-    return _gated(call, tensor, lambda values: slope)
+    return tabled(call, _gated(call, tensor, lambda values: slope))
 
 
 @PRELU.recipe("gated_product", GatedProduct)

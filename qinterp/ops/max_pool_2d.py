@@ -14,6 +14,7 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, float_clamp
 from qinterp.ops._elementwise import Real, real_rescale
+from qinterp.ops._folds import extrema
 from qinterp.ops._operator import ANY_FAMILY, Notes, Run
 from qinterp.ops._pool import Windows, pool
 
@@ -24,8 +25,11 @@ MAX_POOL_2D = pool("max_pool_2d", "MAX_POOL_2D")
 def greatest_code(call: Call) -> Run:
     """The greatest code, clamped; scales and zero points play no part."""
     call.types(input=INTEGERS, output=(call["input"].dtype,))
-    greatest = _greatest(call, np.maximum, call["input"].int_type.min)
     low, high = activation_bounds(call)
+    fast = extrema(call, Windows.of(call).as_fold(call), True, (low, high))
+    if fast is not None:
+        return lambda values, notes: [fast(values[0])]
+    greatest = _greatest(call, np.maximum, call["input"].int_type.min)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         return [np.clip(greatest(values[0]), low, high)]

@@ -19,8 +19,8 @@ from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import Rounding
 from qinterp.numerics.scales import round_fraction
 from qinterp.numerics.stages import NAMED_STAGES, Stage
-from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
-from qinterp.ops._elementwise import Real, apply_stages, real_finish
+from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, activation_bounds
+from qinterp.ops._elementwise import Real, real_finish
 from qinterp.ops._float_sums import FloatZeroPoint, float_zero_point
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._reduce import (
@@ -84,14 +84,7 @@ def divided_multiplier(call: Call) -> Run:
         zero_point=zero_point,
         bounds=activation_bounds(call),
     )
-    total = integer_sum(call, x_zero_point, call.policy.accumulator.codes)
-    shape, dtype = call.output.shape, call.output.numpy_dtype
-
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = accumulated(call, total(values[0]), notes)
-        return [stages(acc, np.empty(acc.shape, dtype)).reshape(shape)]
-
-    return run
+    return integer_sum(call, x_zero_point, call.policy.accumulator.codes).finished(stages)
 
 
 _REST = Tail(16, "channel", NAMED_STAGES["gemmlowp"])
@@ -126,7 +119,6 @@ def float_bias_mean(call: Call) -> Run:
     factor = scale / (np.float32(count) * np.float32(unit))
     rescale = Rescale.of_factor(float(factor), call.policy.multiplier)
     total = integer_sum(call, 0, call.policy.accumulator.codes)
-    shape, dtype = call.output.shape, call.output.numpy_dtype
 
     def by(stages: Sequence[Stage]) -> Run:
         to_code = Requantizer(
@@ -135,12 +127,7 @@ def float_bias_mean(call: Call) -> Run:
             zero_point=zero_point - int(moved),
             bounds=activation_bounds(call),
         )
-
-        def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-            acc = accumulated(call, total(values[0]), notes).reshape(shape)
-            return [apply_stages(to_code, acc, dtype)]
-
-        return run
+        return total.finished(to_code)
 
     tail = params.tail
     body = by(params.stages)
@@ -167,12 +154,11 @@ def real(call: Call) -> Run:
         return constant(call, call.per_tensor(call.output)[1])
     total = integer_sum(call, x_zero_point, EXACT_SUM)
     finish = real_finish(call, Fraction(scale) / count)
-    shape = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc, _ = total(values[0])
         notes.add("accumulator", acc)
-        return [finish(acc).reshape(shape)]
+        return [finish(acc)]
 
     return run
 

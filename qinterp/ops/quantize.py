@@ -23,8 +23,9 @@ from qinterp.numerics.rounding import OVERFLOW_CODE
 from qinterp.numerics.stages import AddZeroPoint, Clamp, DivideScale, Round, Stage
 from qinterp.ops._dequantized import Dequantized, dequantized
 from qinterp.ops._elementwise import Real, apply_stages
+from qinterp.ops._fused import fuse_float
 from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
-from qinterp.ops._tails import with_tail
+from qinterp.ops._tails import Elementwise, with_tail
 from qinterp.ops._unary import pointwise
 
 QUANTIZE = Operator("quantize", ("input",))
@@ -110,14 +111,22 @@ def _by_stages(call: Call, stages: Sequence[Stage], inverse: bool) -> Run:
         )
         for scale, zero_point in zip(scales, q.zero_point, strict=True)
     ]
+    axis = q.axis
+    if axis is None:
+        to_code = channels[0]
+        fast = fuse_float(to_code, dtype)
+        into = to_code if fast is None else fast.into
+
+        def whole(values: Sequence[Any], out: Array) -> None:
+            into(values[0], out)
+
+        return Elementwise(call, whole)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x = values[0]
-        if q.axis is None:
-            return [apply_stages(channels[0], x, dtype)]
         out = np.empty(x.shape, dtype)
         for to_code, source, target in zip(
-            channels, np.moveaxis(x, q.axis, 0), np.moveaxis(out, q.axis, 0), strict=True
+            channels, np.moveaxis(x, axis, 0), np.moveaxis(out, axis, 0), strict=True
         ):
             target[...] = apply_stages(to_code, source, dtype)
         return [out]

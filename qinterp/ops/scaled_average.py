@@ -85,11 +85,11 @@ def pooled(call: Call) -> Run:
     windows = Windows.of(call)
     zero_point = call.per_tensor(call["input"])[1]
     divide = _Divide(call, windows.counts.reshape(-1))
-    accumulator = call.policy.accumulator.codes
+    total = windows.sums(call, zero_point, call.policy.accumulator.codes)
     n, h, w, c = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = accumulated(call, windows.sums(values[0], zero_point, accumulator), notes)
+        acc = accumulated(call, total(values[0]), notes)
         return [divide(acc.reshape(n, h * w, c)).reshape(n, h, w, c)]
 
     return run

@@ -17,7 +17,7 @@ from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import NAMED_STAGES, Stage
-from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, accumulated, activation_bounds
+from qinterp.ops._accumulate import EXACT_SUM, INTEGERS, activation_bounds
 from qinterp.ops._elementwise import Real, real_finish
 from qinterp.ops._float_sums import FloatBias, FloatZeroPoint, float_bias_sum, float_zero_point
 from qinterp.ops._operator import Notes, Run
@@ -70,15 +70,9 @@ def rescaled_sum(call: Call) -> Run:
         zero_point=zero_point,
         bounds=(0, 255) if params.bytes_as_uint8 else activation_bounds(call),
     )
-    total = integer_sum(call, x_zero_point, call.policy.accumulator.codes)
-    shape, dtype = call.output.shape, call.output.numpy_dtype
-    stored = np.dtype(np.uint8) if params.bytes_as_uint8 else dtype
-
-    def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        acc = accumulated(call, total(values[0].view(stored)), notes)
-        return [stages(acc, np.empty(acc.shape, stored)).view(dtype).reshape(shape)]
-
-    return run
+    read = np.uint8 if params.bytes_as_uint8 else None
+    accumulator = call.policy.accumulator.codes
+    return integer_sum(call, x_zero_point, accumulator, read).finished(stages)
 
 
 @SUM.recipe("float_bias", FloatBias)
@@ -104,12 +98,11 @@ def real(call: Call) -> Run:
     scale, x_zero_point = call.per_tensor(call["input"])
     total = integer_sum(call, x_zero_point, EXACT_SUM)
     finish = real_finish(call, Fraction(scale))
-    shape = call.output.shape
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc, _ = total(values[0])
         notes.add("accumulator", acc)
-        return [finish(acc).reshape(shape)]
+        return [finish(acc)]
 
     return run
 

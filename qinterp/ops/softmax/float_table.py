@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.libm import LIBRARIES, Library
-from qinterp.numerics.requantize import Requantizer, Rescale
-from qinterp.numerics.scales import Multiplier
+from qinterp.numerics.requantize import program_of
 from qinterp.numerics.stages import AddZeroPoint, Clamp, Round, Stage
-from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops.softmax import SOFTMAX
 from qinterp.ops.softmax.gemmlowp import OUTPUTS, check_output
@@ -52,22 +51,23 @@ def float_table(call: Call) -> Run:
     with np.errstate(all="ignore"):
         table = LIBRARIES[params.library]["exp"](step * np.arange(256, dtype=np.float32))
     kind = call.output.int_type
-    stages = Requantizer(
-        params.stages,
-        Rescale.of_factor(1.0, Multiplier("none")),
-        zero_point=zero_point,
-        bounds=(kind.min, kind.max),
+    depth, dtype, shape = call["input"].shape[-1], call.output.numpy_dtype, call.output.shape
+    kernel = _kernels.Softmax(
+        call["input"].numpy_dtype,
+        dtype,
+        table,
+        program_of(params.stages),
+        zero_point,
+        kind.min,
+        kind.max,
+        unit=unit,
+        offset=params.offset,
     )
-    depth, dtype = call["input"].shape[-1], call.output.numpy_dtype
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        if not values[0].size:
-            return [np.empty(values[0].shape, dtype)]
-        rows = values[0].reshape(-1, depth).astype(np.int16)
-        terms = table[rows.max(axis=1, keepdims=True) - rows]
-        total = np.cumsum(terms, axis=1, dtype=np.float32)[:, -1:]
-        inverse = np.float32(1) / (total * np.float32(unit))
-        value = terms * inverse + np.float32(params.offset)
-        return [apply_stages(stages, value, dtype).reshape(values[0].shape)]
+        out = np.empty(shape, dtype)
+        if out.size and kernel.into(values[0].reshape(-1, depth), out.reshape(-1, depth)):
+            raise OverflowError("a stage with overflow = 'error' left its range")
+        return [out]
 
     return run

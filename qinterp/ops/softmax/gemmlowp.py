@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
-from qinterp.numerics.requantize import Requantizer, Rescale
+from qinterp.numerics.requantize import Requantizer, Rescale, program_of
 from qinterp.numerics.stages import (
     AddZeroPoint,
     Clamp,
@@ -24,7 +25,7 @@ from qinterp.numerics.stages import (
     Stage,
 )
 from qinterp.ops._elementwise import apply_stages
-from qinterp.ops._fixed_point import divide_power, exp_on_negative_values, reciprocal, wrap32
+from qinterp.ops._fixed_point import divide_power, exp_on_negative_values
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops.softmax import SOFTMAX
 
@@ -62,22 +63,30 @@ def gemmlowp(call: Call) -> Run:
     exponentials = _exponentials(call, params)
     terms = divide_power(exponentials, params.sum_bits)
     kind = call.output.int_type
-    depth, dtype = call["input"].shape[-1], call.output.numpy_dtype
+    depth, dtype, shape = call["input"].shape[-1], call.output.numpy_dtype, call.output.shape
+    kernel = _kernels.Softmax(
+        call["input"].numpy_dtype,
+        dtype,
+        exponentials,
+        program_of(params.finish),
+        kind.min,
+        kind.min,
+        kind.max,
+        terms=terms,
+        sum_bits=params.sum_bits,
+        shift=kind.bits - 31,
+    )
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        if not values[0].size:
-            return [np.empty(values[0].shape, dtype)]
-        rows = values[0].reshape(-1, depth).astype(np.int16)
-        below = rows.max(axis=1, keepdims=True) - rows
-        total = wrap32(terms[below].sum(axis=1))
-        notes.add("accumulator", total)
-        factor, over = reciprocal(total, params.sum_bits)
-        by_row = Rescale(np.ones(factor.size), factor, kind.bits - 31 - over)
-        finish = Requantizer(
-            params.finish, by_row, zero_point=kind.min, bounds=(kind.min, kind.max)
-        )
-        codes = apply_stages(finish, exponentials[below.T], dtype)
-        return [np.ascontiguousarray(codes.T).reshape(values[0].shape)]
+        out = np.empty(shape, dtype)
+        if out.size:
+            rows, codes = values[0].reshape(-1, depth), out.reshape(-1, depth)
+            totals = np.empty(len(rows), np.int64) if notes.wanted else None
+            if kernel.into(rows, codes, totals):
+                raise OverflowError("a stage with overflow = 'error' left its range")
+            if totals is not None:
+                notes.add("accumulator", totals)
+        return [out]
 
     return run
 
