@@ -552,6 +552,25 @@ def test_samples_of_several_batches_are_blamed_from_those_of_the_first() -> None
     assert mixed.outputs["probabilities"].accuracy == single.outputs["probabilities"].accuracy
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_planted_layer_is_found_among_the_nodes_that_were_not_captured(seed: int) -> None:
+    graph, inputs = model("digits_mobilenet"), images("digits_mobilenet", 4)[3]
+    rng = np.random.default_rng(seed)
+    nodes = [n for n in graph.nodes if "conv" in n.kind]
+    node = nodes[rng.integers(len(nodes))]
+    ties = {"requantize.shift_right.rounding": "toward_negative"}
+    dump = planted(graph, inputs, node, load_scheme(REFERENCE).with_(ties))
+    kept = [n.outputs[0] for n in graph.nodes if rng.random() < 0.5]
+    found = diff(graph, inputs, REFERENCE, {name: dump[name] for name in kept})
+    creating = [n for n in found.nodes if n.created is not None and n.created.count]
+    assert creating[0] is found.first
+    assert all(node.name in entry.unit for entry in creating)
+    blame = str(blame_of_first(found))
+    assert "toward negative (B) against ties to away (A) in shift_right" in blame
+    if sum(graph.node(name).kind == node.kind for name in found.first.unit) > 1:
+        assert f" in {node.name}: " in blame
+
+
 def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
     graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
     whole = captured(graph, inputs, "glow-cpu")
@@ -562,8 +581,35 @@ def test_a_segment_of_several_kinds_is_blamed_by_kind() -> None:
     assert "add_4" in found["conv_2d_5"].unit
     assert ": in conv_2d ties toward positive (B)" in str(blame)
     assert "; in add " in str(blame)
+    assert not {"accumulator", "bounds"} & set(blame.groups[0])  # though they differ, too
     assert str(blame).count("as in glow-cpu") == 1
     assert {path.partition(".")[0] for path in blame.changes[0]} == {"conv_2d", "add"}
+
+
+def test_a_segment_starts_from_all_that_was_captured() -> None:
+    """Of a split one half was captured, and is wrong; the other is a view across its rows."""
+    writer = ModelWriter()
+    x = writer.input("x", (1, 6, 6, 8), "int8", scale=0.5)
+    axis = writer.constant("axis", np.array(3, np.int32))
+    left, right = (writer.tensor(name, (1, 6, 6, 4), "int8", scale=0.5) for name in "lr")
+    writer.operator("SPLIT", [axis, x], [left, right], num_splits=2)
+    rng = np.random.default_rng(0)
+    weights = writer.constant("w", rng.integers(-9, 9, (4, 3, 3, 4), np.int8), scale=[0.1] * 4)
+    made = writer.tensor("made", (1, 6, 6, 4), "int8", scale=1.7)
+    writer.operator("CONV_2D", [left, weights, None], [made], stride_w=1, stride_h=1,
+                    dilation_w_factor=1, dilation_h_factor=1, padding="SAME")  # fmt: skip
+    y = writer.tensor("y", (1, 6, 6, 4), "int8", scale=2.3)
+    writer.operator("ADD", [made, right], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    inputs = {"x": rng.integers(-128, 128, (1, 6, 6, 8), np.int8)}
+    codes = inputs["x"][..., 4:] // 2
+    wrong = load_scheme(REFERENCE).with_({"conv_2d.requantize.shift_right.rounding": "toward_zero"})
+    given = NodeRunner(graph, wrong).run_nodes(graph.nodes, {**inputs, "r": codes})[0]
+    found = diff(graph, inputs, REFERENCE, {"r": codes, "y": given["y"]})
+    assert found["split_0"].created.count
+    entry = found["add_2"]
+    assert entry.unit == ("split_0", "conv_2d_1", "add_2")
+    assert "toward zero (B) against ties to away (A) in shift_right" in str(entry.blame)
 
 
 def test_a_node_with_state_is_blamed_from_its_first_state() -> None:
