@@ -217,6 +217,7 @@ cdef extern from "_c/packed.h" nogil:
         const void *weights
         const int32_t *bias
         int shared_stride, ordered
+        ptrdiff_t left
         qi_in_order in_order
 
     int qi_run_conv(

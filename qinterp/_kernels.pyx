@@ -996,7 +996,7 @@ cdef class PackedDepthwise(_Packed):
             conv.isa.depthwise_columns != NULL and self._x_dtype != np.int16 and dilations[1] == 1
             and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
         ):
-            conv.shared_stride = strides[1]
+            conv.shared_stride, conv.left = strides[1], padding[1]
             weights = _columns_of(flat.reshape(channels, *w.shape[:2]), conv.isa.column_lanes)
             offset += 128 if self._x_dtype == np.int8 else 0
         else:

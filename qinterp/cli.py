@@ -305,6 +305,7 @@ def diff(
         *sides,
         origin=chosen.origin,
         model=model,
+        options=chosen.options,
         match=match,
         labels=chosen.labels,
         original=chosen.original,

@@ -463,6 +463,7 @@ class Interpreter:
         self, node: Node, operands: Sequence[Array | None], notes: Iterable[str] = ()
     ) -> tuple[dict[str, Array], dict[str, Any]]:
         """One node on its own: outputs by tensor name, and the notes asked for."""
+        operands = [None if v is None else np.asarray(v, order="C") for v in operands]
         step = self.step_for(node, operands)
         kept = Notes(notes)
         outputs = self._run_step(step, operands, kept)[: len(node.outputs)]
@@ -677,7 +678,8 @@ def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor
 
 
 def _read_only(value: Array) -> Array:
-    value = np.asarray(value)  # numpy makes scalars of arrays without dimensions
+    """As the next node takes it: kernels read rows, and a movement may give a view across them."""
+    value = np.asarray(value, order="C")  # numpy makes scalars of arrays without dimensions
     value.flags.writeable = False
     return value
 

@@ -21,4 +21,6 @@ def printable(text: str) -> str:
 
 def folded(text: str, first: str = "", rest: str = "") -> list[str]:
     """Lines of at most ``WIDTH`` columns, the first indented by ``first``, others by ``rest``."""
-    return textwrap.wrap(printable(text), WIDTH, initial_indent=first, subsequent_indent=rest)
+    return textwrap.wrap(
+        printable(text), WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+    )

@@ -61,14 +61,20 @@ def test_what_matches_passes() -> None:
 
 def test_within_tolerance_passes() -> None:
     (output,) = model().outputs
-    near = {output: captured(REFERENCE)[output] + np.int8(1)}
-    near[output] = np.clip(near[output], -128, 127).astype(np.int8)
+    right = captured(REFERENCE)
+    near = right | {output: np.clip(right[output] + np.int16(1), -128, 127).astype(np.int8)}
     assert_matches(near, model(), inputs(), max_lsb=1)
     assert_matches(near, model(), inputs(), tolerance="nnapi")
     mine = Tolerances("mine", Tolerance(1, "my requantizer"))
     assert_matches(near, model(), inputs(), tolerance=mine)
     with pytest.raises(AssertionError, match="within 0 LSB"):
         assert_matches(near, model(), inputs())
+    middle = model().node("conv_2d_3").outputs[0]
+    far = right | {middle: right[middle] ^ 2}
+    with pytest.raises(AssertionError, match="conv_2d_3 creates 2 LSB, 1 allowed"):
+        assert_matches(far, model(), inputs(), max_lsb=1)
+    with pytest.raises(qinterp.InputError, match="max_lsb must not be negative, got -1"):
+        assert_matches(near, model(), inputs(), max_lsb=-1)
     mine = Tolerances("mine", Tolerance(1, "my requantizer"), Tolerance(0, "exact softmax"))
     with pytest.raises(AssertionError, match="0 allowed: exact softmax"):
         assert_matches(near, model(), inputs(), tolerance=mine)

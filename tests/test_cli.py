@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -258,6 +259,34 @@ def test_diff_exits_with_1_where_two_sides_part() -> None:
     assert json.loads(other.stdout)["schema"].startswith("qinterp.diff/")
 
 
+def test_the_hint_at_explain_is_of_the_same_input(tmp_path: Path) -> None:
+    own = samples(MODEL)
+    assert own is not None
+    file = tmp_path / "a file.npy"
+    np.save(file, own.inputs[3:4])
+    plain = tmp_path / "plain.tflite"
+    writer = ModelWriter()
+    x = writer.input("x", (1, 300), "int8", scale=0.5)
+    y = writer.tensor("y", (1, 300), "int8", scale=0.37)
+    writer.operator("RELU", [x], [y])
+    writer.save(plain, [y])
+    sides = ["-s", "tflite-reference", "-s", "glow-cpu"]
+    hints = 0
+    for model, options in (
+        (MODEL, []), (MODEL, ["--samples", 3]), (MODEL, ["-i", file]), (plain, ["--seed", 5]),
+        (plain, ["--random", 2, "--seed", 7]), (MODEL, ["--random", 2]),
+    ):  # fmt: skip
+        said = " ".join(invoke("diff", model, *sides, *options).stdout.split())
+        hint = re.search(r"see qinterp (explain .*? -s tflite-reference -s glow-cpu)", said)
+        if hint is None:
+            assert options == ["--random", 2]  # which explain has no options for
+            continue
+        hints += 1
+        result = invoke(*shlex.split(hint[1]))
+        assert (result.exit_code, result.stderr) == (1, "")
+    assert hints == 5
+
+
 def test_verify_exits_with_1_where_a_scheme_is_not_its_runtime(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
@@ -269,7 +298,7 @@ def test_verify_exits_with_1_where_a_scheme_is_not_its_runtime(
     changed = reference.with_({"requantize.shift_right.rounding": "toward_negative"})
     # a changed scheme claims no runtime, so this one has to lie
     broken = Scheme({**changed.to_table(), "evidence": reference.evidence})
-    monkeypatch.setattr("qinterp.report.verification.scheme_names", lambda: ["broken"])
+    monkeypatch.setattr("qinterp.report.verification.sound_scheme_names", lambda: ["broken"])
     monkeypatch.setattr("qinterp.report.verification.load_scheme", lambda name: broken)
     result = invoke("verify", MODEL, "--samples", 1)
     assert result.exit_code == 1

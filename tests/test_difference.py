@@ -36,9 +36,9 @@ from qinterp.difference.statistics import OutputEffect, signed_difference
 from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
 from qinterp.ir import Graph, Node, Quantization, Tensor
-from qinterp.report.difference import run_diff, to_csv, to_json
+from qinterp.report.difference import print_diff, run_diff, to_csv, to_json
 from qinterp.schemes_io import load_scheme, scheme_names
-from qinterp.testing.random_models import random_model
+from qinterp.testing.random_models import KINDS, random_model, small_chain
 from qinterp.testing.tflite_writer import ModelWriter
 
 MODELS = sorted(name for name in shipped_models() if "float" not in name)
@@ -220,6 +220,8 @@ PLANTED = {
     "accumulator": "a 16-bit saturating accumulator (B) against a 32-bit wrapping one (A)",
     "weights": "stored as OWHI (B) against OHWI (A)",
     "zero point": "zero point 0 (B) against",
+    "swapped": " swapped (B)",
+    "scale": "the first channel's scale (B) against one a channel (A) of ",
 }
 
 
@@ -227,7 +229,8 @@ PLANTED = {
 @pytest.mark.parametrize("place", [0, 2, 5])
 def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> None:
     graph, inputs = model("digits_resnet"), images("digits_resnet", 4)[3]
-    node = [n for n in graph.nodes if n.kind == "conv_2d"][place]
+    kind = "add" if bug == "swapped" else "conv_2d"
+    node = [n for n in graph.nodes if n.kind == kind][place if kind == "conv_2d" else place // 5]
     scheme = load_scheme(REFERENCE)
     values = captured(graph, inputs, REFERENCE) | NodeRunner(graph, REFERENCE).codes(inputs)
     if bug == "ties":
@@ -239,6 +242,22 @@ def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> N
         weights = graph.tensors[node.inputs[1]]
         turned = np.ascontiguousarray(np.swapaxes(weights.data, 1, 2))
         wrong = with_tensor(graph, node, replace(weights, data=turned), values)
+    elif bug == "scale":
+        weights = graph.tensors[node.inputs[1]]
+        scale = np.full_like(weights.quantization.scale, weights.quantization.scale[0])
+        one = replace(weights, quantization=replace(weights.quantization, scale=scale))
+        wrong = with_tensor(graph, node, one, values)
+    elif bug == "swapped":
+        one, other = (graph.tensors[n] for n in (node.inputs[0], node.outputs[0]))
+        points = [other.quantization.zero_point, one.quantization.zero_point]
+        assert points[0] != points[1]
+        swapped = {
+            tensor.name: replace(
+                tensor, quantization=replace(tensor.quantization, zero_point=point)
+            )
+            for tensor, point in zip((one, other), points, strict=True)
+        }
+        wrong = alone(graph, node, values, swapped)
     else:
         read = graph.tensors[node.inputs[0]]
         zero = replace(read.quantization, zero_point=np.zeros(1, np.int64))
@@ -253,25 +272,44 @@ def test_a_planted_layer_is_the_only_one_that_creates(bug: str, place: int) -> N
     assert PLANTED[bug] in str(found.first.blame)
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("mode", ["litert-reference", "litert-optimized", "litert-xnnpack"])
+RUNTIMES = {
+    "litert-reference": "tflite-reference",
+    "litert-optimized": "tflite-optimized",
+    "litert-xnnpack": "xnnpack",
+    "tflite-micro": "tflite-micro",
+}
+
+
+@cache
+def network(name: str) -> tuple[Graph, Mapping[str, Any]]:
+    """A shipped model, or a random one by its seed, and an input."""
+    if not name.startswith("random"):
+        return model(name), images(name, 1)[0]
+    case = small_chain(np.random.default_rng(int(name.removeprefix("random "))))
+    return qinterp.load(case.model), case.inputs
+
+
+@pytest.mark.parametrize("name", [*MODELS, *(f"random {seed}" for seed in range(6))])
+@pytest.mark.parametrize("mode", RUNTIMES)
 def test_a_runtime_diverges_first_where_its_tensors_do(name: str, mode: str) -> None:
+    """Under its own scheme and the others', and nowhere under its own."""
     if (reason := session(mode).unavailable()) is not None:
         pytest.skip(reason)
-    graph, inputs = model(name), images(name, 1)[0]
-    ours = captured(graph, inputs, REFERENCE)
+    graph, inputs = network(name)
     codes = Interpreter(graph, REFERENCE).input_codes(inputs)
     theirs = session(mode).run(graph.source, codes)
-    wrong = [
-        n.name
-        for n in graph.nodes
-        if any(not np.array_equal(ours[t], theirs.get(t, ours[t])) for t in n.outputs)
-    ]
-    found = diff(graph, inputs, REFERENCE, f"runtime:{mode}")
-    assert (found.first.node.name if found.first else None) == (wrong[0] if wrong else None)
-    assert any("ai-edge-litert" in remark for remark in found.remarks)
-    if mode == "litert-reference":
-        assert found.same
+    for scheme in RUNTIMES.values():
+        ours = captured(graph, inputs, scheme)
+        wrong = [
+            n.name
+            for n in graph.nodes
+            if any(not np.array_equal(ours[t], theirs.get(t, ours[t])) for t in n.outputs)
+        ]
+        found = diff(graph, inputs, scheme, f"runtime:{mode}")
+        assert (found.first.node.name if found.first else None) == (wrong[0] if wrong else None)
+        if scheme == RUNTIMES[mode]:
+            assert found.same
+    assert any(session(mode).version() in remark for remark in found.remarks)
 
 
 # ---- blame ------------------------------------------------------------------------------------
@@ -672,6 +710,8 @@ def test_sides_that_are_none_are_refused() -> None:
         diff(graph, inputs, REFERENCE, 3)
     with pytest.raises(qinterp.InputError, match="side A was prepared for another graph"):
         diff(graph, inputs, NodeRunner(model("digits_resnet"), REFERENCE), "exact")
+    with pytest.raises(qinterp.InputError, match="workers must be at least 1, got 0"):
+        diff(graph, inputs, REFERENCE, "exact", workers=0)
     with pytest.raises(qinterp.InputError, match="no inputs were given"):
         diff(graph, [], REFERENCE, "exact")
     for labels in (["a"], [[1, 2]], [1.5]):
@@ -760,6 +800,7 @@ def test_tolerances_have_reasons_and_places(tmp_path: Path) -> None:
         ('name = "x"\noperators = { max_lsb = -1, reason = "r" }', "must not be negative"),
         ('name = "x"\noperators = { max_lsb = 1, reason = " " }', "needs a reason"),
         ("operators = 3 =", "mine.toml"),
+        ("operators = " + "[" * 100_000, "mine.toml: .*nested too deeply"),
     ],
 )
 def test_malformed_tolerances_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -780,7 +821,7 @@ def test_the_table_fits_100_columns_and_has_everything(capsys: Any, tmp_path: Pa
     file = tmp_path / "table.csv"
     status = run_diff(
         graph, inputs, REFERENCE, "exact", origin="samples", model="digits_resnet.tflite",
-        tolerance="nnapi", csv_file=file,
+        options="--sample {}".format, tolerance="nnapi", csv_file=file,
     )  # fmt: skip
     text = capsys.readouterr().out
     assert status == int("beyond tolerance" in text)
@@ -792,6 +833,45 @@ def test_the_table_fits_100_columns_and_has_everything(capsys: Any, tmp_path: Pa
     rows = list(csv.DictReader(io.StringIO(file.read_text())))
     assert [row["node"] for row in rows] == [n.name for n in graph.nodes]
     assert rows[0]["status"] == "creates"
+
+
+def test_an_output_that_is_all_zero_has_no_relative_error(capsys: Any) -> None:
+    writer = ModelWriter()
+    x = writer.input("x", (1, 3), "float32")
+    y = writer.tensor("y", (1, 3), "float32")
+    writer.operator("RELU", [x], [y])
+    graph = qinterp.load(writer.finish(outputs=[y]))
+    given = {"y": np.float32([[0, np.inf, 1]])}
+    assert run_diff(graph, {"x": np.zeros((1, 3), np.float32)}, REFERENCE, given) == 1
+    assert "of an output that is all zero in A" in capsys.readouterr().out
+    assert run_diff(graph, {"x": np.zeros((1, 3), np.float32)}, REFERENCE, given, as_json=True) == 1
+    output = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["outputs"][0]
+    assert output["sqnr_db"] is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    sorted(
+        kind
+        for kind, types in KINDS.items()
+        if "float32" in types and kind != "UNIDIRECTIONAL_SEQUENCE_LSTM"  # which is refused
+    ),
+)
+def test_infinities_make_no_noise(kind: str, capsys: Any) -> None:
+    case = random_model(kind, "float32", np.random.default_rng(7))
+    graph = qinterp.load(case.model)
+    inputs = {name: np.array(value) for name, value in case.inputs.items()}
+    for value in inputs.values():
+        if value.dtype.kind == "f":
+            value.flat[:3] = [np.nan, np.inf, -1e38][: value.size]
+    made = captured(graph, inputs, REFERENCE)
+    found = diff(graph, inputs, REFERENCE, {
+        name: value * 2 if value.dtype.kind == "f" else value for name, value in made.items()
+    })  # fmt: skip
+    assert found.compared == len(graph.nodes)
+    json.dumps(to_json(found), allow_nan=False)
+    print_diff(found)
+    assert capsys.readouterr().err == ""
 
 
 def test_json_says_the_same_and_csv_has_a_row_a_node(capsys: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,10 +12,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import SEED
+from planting import PARTS, alone, fields_read
 
 import qinterp
+from qinterp import load_scheme
+from qinterp.errors import QInterpError
 from qinterp.importers._shipped import samples
+from qinterp.ops import OPERATORS
+from qinterp.testing.random_models import KINDS, random_model
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,3 +169,45 @@ def test_readme_says_how_far_the_two_backends_of_glow_part(net: str) -> None:
         f"{effect.rows - effect.flips} of {effect.rows} |"
     )
     assert row in (ROOT / "README.md").read_text().splitlines(), row
+
+
+def reads() -> dict[str, dict[tuple[str, ...], set[str]]]:
+    """What the recipes of the shipped schemes read of their policy: recipe, fields, operators."""
+    found: dict[tuple[str, str], set[str]] = {}
+    tried = set()
+    for kind, types in KINDS.items():
+        for dtype, seed in (("int8", 0), ("int8", 1), ("int16", 0)):
+            if dtype not in types:
+                continue
+            case = random_model(kind, dtype, np.random.default_rng([SEED, seed]))
+            graph = qinterp.load(case.model)
+            call = qinterp.Interpreter(graph)._steps[-1].call
+            assert call is not None
+            operator = OPERATORS[call.node.kind]
+            for scheme in map(load_scheme, qinterp.scheme_names()):
+                with contextlib.suppress(QInterpError):
+                    recipe, choice, policy = operator.choose(call, scheme)
+                    key = (operator.kind, recipe.name, dtype, seed)
+                    if key in tried or operator.movement or recipe.name == "dequantized":
+                        continue
+                    own = alone(policy, operator.kind, recipe.name, choice.params)
+                    seen = fields_read(own, graph, case.inputs, call.facts())
+                    found.setdefault(key[1::-1], set()).update(seen - {"unsigned"})
+                    tried.add(key)
+    table: dict[str, dict[tuple[str, ...], set[str]]] = {}
+    for (recipe, kind), fields in found.items():
+        ordered = tuple(part for part in PARTS if part in fields)
+        if ordered:
+            table.setdefault(recipe, {}).setdefault(ordered, set()).add(kind)
+    return table
+
+
+def test_the_clause_says_what_each_recipe_reads() -> None:
+    wanted = [
+        f"| `{recipe}` | {', '.join(sorted(kinds))} | {', '.join(fields)} |"
+        for recipe, rows in sorted(reads().items())
+        for fields, kinds in sorted(rows.items(), reverse=True)
+    ]
+    clauses = (ROOT / "docs" / "numerics.md").read_text()
+    table = clauses[clauses.index("**C10**") : clauses.index("\n## W.")]
+    assert re.findall(r"^\| `.*$", table, re.M) == wanted

@@ -239,6 +239,19 @@ def test_a_name_may_be_that_of_the_node_or_part_of_one(dumped: str) -> None:
     assert fit_dump({dumped: tensors()[name]}, graph).names == {dumped: name}
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_first_of_the_names_that_a_converter_joined_is_enough(name: str) -> None:
+    """One of them is that of the weights, too, whose shape is another."""
+    graph, values = model(name), tensors(name)
+    firsts = {n.outputs[0].split(";")[0]: values[n.outputs[0]] for n in graph.nodes}
+    assert len(firsts) == len(graph.nodes)
+    for change in (str, lambda n: n.replace("/", "_") + "_output"):
+        found = fit_dump({change(first): value for first, value in firsts.items()}, graph)
+        assert not found.unmatched
+        assert len(found.tensors) == len(graph.nodes)
+        check(found, name)
+
+
 def test_names_that_mean_nothing_match_by_order_or_by_hand() -> None:
     graph, values = model(), tensors()
     kept = [graph.nodes[i].outputs[0] for i in (0, 5, 6, 9, 18)]
@@ -316,6 +329,10 @@ def entry(**changes: Any) -> dict[str, Any]:
         ({"tensor": []}, "unknown key 'tensor'"),
         ([1], "expected a table"),
         ("{", "not a manifest"),
+        ("[" * 100_000, "not a manifest: nested too deeply"),
+        ({"tensors": [entry(file="x\0y")]}, "outside the manifest's folder"),
+        ({"tensors": [entry(dtype="i1,f4")]}, "is not of numbers"),
+        ({"tensors": [entry(offset=10**30)]}, "needs 10{29}4 bytes"),
     ],
 )
 def test_a_malformed_manifest_names_file_and_tensor(

@@ -319,6 +319,45 @@ def test_a_batch_that_a_reshape_does_not_take() -> None:
 # ---- hooks and notes ------------------------------------------------------------------------
 
 
+def test_kernels_take_what_a_movement_gives() -> None:
+    """Some movements give a view whose rows do not lie one after the other."""
+    writer = ModelWriter()
+    x = writer.input("x", (1, 6, 5, 8), "int8", scale=0.5)
+    turned = writer.tensor("turned", (1, 5, 6, 8), "int8", scale=0.5)
+    order = writer.constant("order", np.int32([0, 2, 1, 3]))
+    writer.operator("TRANSPOSE", [x, order], [turned])
+    axis = writer.constant("axis", np.array(3, np.int32))
+    halves = [writer.tensor(name, (1, 5, 6, 4), "int8", scale=0.5) for name in ("left", "right")]
+    writer.operator("SPLIT", [axis, turned], halves, num_splits=2)
+    rng = np.random.default_rng(0)
+    weights = writer.constant("w", rng.integers(-9, 9, (4, 3, 3, 4), np.int8), scale=[0.1] * 4)
+    outputs = []
+    for half in halves:
+        outputs.append(writer.tensor(f"{half}_out", (1, 5, 6, 4), "int8", scale=2.0))
+        writer.operator("CONV_2D", [half, weights, None], outputs[-1:], stride_w=1, stride_h=1,
+                        dilation_w_factor=1, dilation_h_factor=1, padding="SAME")  # fmt: skip
+    graph = qinterp.load(writer.finish(outputs=outputs))
+    interpreter = Interpreter(graph)
+    image = rng.integers(-128, 128, (1, 6, 5, 8), np.int8)
+    result = interpreter.run(image, capture=True)
+    across = image.transpose(0, 2, 1, 3)
+    for half, part, output in zip(halves, (across[..., :4], across[..., 4:]), outputs, strict=True):
+        assert np.array_equal(result.tensors[half], part)
+        assert not part.flags.c_contiguous
+        node = graph.producer(output)
+        operands = [part, graph.tensors[weights].data, None][: len(node.inputs)]
+        alone, _ = interpreter.run_node(node, operands)
+        assert np.array_equal(alone[output], result.tensors[output])
+        again = interpreter.run({half: part}, capture=True)
+        assert np.array_equal(again.tensors[output], result.tensors[output])
+    replaced = interpreter.run(image, hooks=[lambda event: {
+        name: np.asfortranarray(value) for name, value in event.outputs.items()
+    }])  # fmt: skip
+    for output in outputs:
+        assert np.array_equal(replaced.outputs[output], result.tensors[output])
+    assert np.unique(result.tensors[outputs[0]]).size > 10
+
+
 def test_hooks_hear_every_node_in_order(interpreter: Interpreter, whole: qinterp.Result) -> None:
     heard: list[tuple[int, Event]] = []
     interpreter.run(codes(), hooks=[lambda e: heard.append((1, e)), lambda e: heard.append((2, e))])
@@ -564,3 +603,29 @@ def test_the_plan_says_how_every_node_is_computed(interpreter: Interpreter) -> N
     assert {entry.scheme for entry in plan} == {"tflite-reference"}
     assert [entry.recipe for entry in plan][2:4] == ["accumulate", "rescaled_sum"]
     assert all(entry.path and entry.reason for entry in plan)
+
+
+@pytest.mark.parametrize("kind", ["AVERAGE_POOL_2D", "TRANSPOSE", "BROADCAST_TO", "REVERSE_V2"])
+def test_a_convolution_takes_what_any_operator_gives(kind: str) -> None:
+    """However the array before it lies in memory."""
+    writer = ModelWriter()
+    shape = (1, 1, 1, 2) if kind == "BROADCAST_TO" else SHAPE
+    writer.input("x", shape, "int8", scale=0.5, zero_point=-3)
+    writer.tensor("before", SHAPE, "int8", scale=0.5, zero_point=-3)
+    if kind == "AVERAGE_POOL_2D":
+        options = {"padding": "SAME", "stride_h": 1, "stride_w": 1}
+        options |= {"filter_height": 3, "filter_width": 3}
+        writer.operator(kind, ["x"], ["before"], **options)
+    else:
+        how = {"TRANSPOSE": [0, 2, 1, 3], "BROADCAST_TO": SHAPE, "REVERSE_V2": [1, 2]}[kind]
+        writer.operator(kind, ["x", writer.constant("how", np.array(how, np.int32))], ["before"])
+    rng = np.random.default_rng(SEED)
+    w = rng.integers(-99, 99, (2, 3, 3, 2)).astype(np.int8)
+    writer.constant("w", w, scale=[0.02, 0.01])
+    writer.tensor("y", SHAPE, "int8", scale=1.5)
+    writer.operator("CONV_2D", ["before", "w"], ["y"], padding="SAME", stride_h=1, stride_w=1)
+    model = qinterp.load(writer.finish(["y"]))
+    x = {"x": rng.integers(-128, 128, shape).astype(np.int8)}
+    whole = qinterp.run(model, x, capture=True)
+    alone = qinterp.run(model, {"before": np.array(whole.tensors["before"], order="C")})
+    np.testing.assert_array_equal(whole.outputs["y"], alone.outputs["y"])

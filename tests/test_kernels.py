@@ -9,6 +9,7 @@ import math
 import mmap
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -1342,6 +1343,85 @@ def test_fused_requantization_is_the_composed_one(kind: int, isa: str) -> None:
         )
         ties += len(np.unique(want))
     assert ties > 500
+
+
+def proven_requantizer(
+    rng: np.random.Generator, kind: int, packed: Any, out_type: Any
+) -> tuple[Any, list[Parameters]]:
+    """With the accumulators' range known, and often such that results tie."""
+    channels = len(packed.low)
+    reach = int(max(-packed.low.min(), packed.high.max(), 1)).bit_length()
+    ties = np.array([1 << 30, 3 << 29, (1 << 30) + 1, (1 << 31) - 1])
+    multiplier = np.where(
+        rng.random(channels) < 0.5,
+        rng.choice(ties, channels),
+        rng.integers(1 << 30, 1 << 31, channels),
+    )
+    shift = np.minimum(7 - reach + rng.integers(0, 5, channels), -1)
+    scale = (multiplier * 2.0 ** (shift - 31)).astype(np.float32).astype(np.float64)
+    info = np.iinfo(out_type)
+    lo, hi = info.min + int(rng.integers(0, 9)), info.max - int(rng.integers(0, 9))
+    zero_point = int(rng.integers(lo, hi + 1))
+    ends = (packed.low, packed.high)
+    requantizer = kernels.Requantizer(
+        kind, channels, multiplier, shift, scale, zero_point, lo, hi, ends, isa=packed.isa
+    )
+    return requantizer, [
+        Parameters(int(m), int(s), float(v), zero_point=zero_point, lo=lo, hi=hi)
+        for m, s, v in zip(multiplier, shift, scale, strict=True)
+    ]
+
+
+def small_operands(rng: np.random.Generator, x_shape: Any, w_shape: Any, channels: int) -> Any:
+    x = random_integers(rng, rng.choice([np.int8, np.uint8]), x_shape)
+    w = rng.integers(-4, 5, w_shape).astype(np.int8)
+    bias, zero = rng.integers(-300, 300, channels), np.zeros(channels, np.int64)
+    return x, w, bias, int(random_integers(rng, x.dtype, (1,))[0]), zero
+
+
+@pytest.mark.parametrize("kind", kernels.Fused)
+def test_blocks_of_channels_are_requantized_as_the_stages_say(kind: int) -> None:
+    """Whole blocks of 64 channels, the rest of them, and rows of every length, fused or not."""
+    rng = np.random.default_rng(12)
+    seen = set()
+    for trial in range(90):
+        depthwise = trial % 2
+        if depthwise:
+            channels, width = int(rng.choice([5, 31, 32, 33, 64, 65, 96, 144, 200])), 3 + trial // 3
+            stride, kernel = (
+                random_pair(rng, 1, 3),
+                ((3, 3), (5, 5), (2, 4), (3, 7))[trial // 2 % 4],
+            )
+            geometry = Geometry(stride, (1, 1), random_pair(rng, 0, 3), (3, -(-width // stride[1])))
+            shape = (2, 4, width, channels)
+            x, w, bias, x_zero, zero = small_operands(rng, shape, (*kernel, channels), channels)
+            want, _ = kernels.depthwise_conv_2d(x, w, bias, x_zero, zero, *geometry, WRAPS)
+            make = partial(
+                kernels.PackedDepthwise, x.shape[1:], x.dtype, w, bias, x_zero, zero, *geometry
+            )
+        else:
+            channels, depth = (
+                int(rng.choice([64, 65, 128, 144])),
+                int(rng.choice([1, 17, 64, 90, 97])),
+            )
+            shape = (int(rng.choice([1, 3, 4, 49, 107])), depth)
+            x, w, bias, x_zero, zero = small_operands(rng, shape, (channels, depth), channels)
+            want, _ = kernels.matmul(x, w, bias, x_zero, zero, WRAPS)
+            make = partial(kernels.PackedMatmul, x.dtype, w, bias, x_zero, zero)
+        out_type = (np.int8, np.int8, np.uint8, np.int16)[trial // 2 % 4]
+        for name in ISAS:
+            packed = make(isa=name)
+            assert (packed.accumulate(x)[0] == want).all()
+            requantizer, lanes = proven_requantizer(rng, kind, packed, out_type)
+            composed, _ = run(
+                FUSED[kernels.Fused(kind)], want.reshape(-1, channels), lanes, out_type
+            )
+            out = np.zeros(want.shape, out_type)
+            assert packed.requantize_into(x, out, requantizer) is False
+            wrong = np.argwhere(out.reshape(composed.shape) != composed)
+            assert len(wrong) == 0, (name, packed.kernel, want.shape, wrong[0], len(wrong))
+            seen.add((name, bool(depthwise), len(np.unique(out)) > 20))
+    assert seen >= {(name, depthwise, True) for name in ISAS for depthwise in (False, True)}
 
 
 def test_single_rounding_needs_proof_for_left_shifts() -> None:

@@ -178,6 +178,36 @@ def test_svdf_has_no_tail() -> None:
         run(*svdf(), scheme(svdf__tail=tail("flat")))
 
 
+RESCALED = {"stages": "shift_multiply_shift", "tolerance": 1e-6}
+SHORT = {"form": "pre_post_shift", "bits": 8}
+
+
+def test_svdf_has_no_bias_to_rescale() -> None:
+    with pytest.raises(SchemeError, match=r"node .*svdf.*bias"):
+        run(*svdf(), scheme(svdf__bias=RESCALED, svdf__multiplier=SHORT))
+
+
+def test_the_bias_of_a_transposed_convolution_has_a_scale_of_its_own() -> None:
+    """Its operands come in another order than a convolution's."""
+    writer = ModelWriter()
+    shape = writer.constant("shape", np.array([1, 2, 3, 4], np.int32))
+    w = writer.constant(
+        "w", np.arange(-12, 12, dtype=np.int8).reshape(4, 1, 2, 3), scale=[0.5, 0.25, 0.1, 0.3]
+    )
+    x = writer.input("x", (1, 2, 2, 3), "int8", scale=0.25, zero_point=3)
+    b = writer.constant("b", np.array([30, -70, 11, 5], np.int32), scale=[0.01] * 4)
+    y = writer.tensor("y", (1, 2, 3, 4), "int8", scale=0.2, zero_point=-5)
+    options = {"padding": "VALID", "stride_h": 1, "stride_w": 1}
+    writer.operator("TRANSPOSE_CONV", [shape, w, x, b], [y], **options)
+    model, codes = writer.finish([y]), np.arange(12, dtype=np.int8).reshape(1, 2, 2, 3)
+    changed = {"bias": RESCALED, "multiplier": SHORT, "requantize": "float32_ties_to_even"}
+    own = scheme(**{f"transpose_conv__{key}": value for key, value in changed.items()})
+    assert against_twin(model, {"x": codes}, own) == []
+    plain = own.with_({"transpose_conv.bias": None})
+    ours = [run(model, {"x": codes}, s)[1].outputs["y"] for s in (own, plain)]
+    assert not np.array_equal(*ours)
+
+
 # ---- errors -------------------------------------------------------------------------------------
 
 

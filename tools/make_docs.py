@@ -9,13 +9,15 @@ Usage::
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from qinterp.numerics.records import to_table
-from qinterp.numerics.stages import NAMED_STAGES, Stage
+from qinterp.numerics.requantize import needs_multiplier
+from qinterp.numerics.stages import NAMED_STAGES, STAGES, Stage
 from qinterp.scheme import RECIPES, Policy, Scheme
 from qinterp.schemes_io import load_scheme, scheme_names
 
@@ -25,11 +27,19 @@ HEAD = """# Schemes
 This file is made from `schemes/*.toml` by `tools/make_docs.py`. The clauses that it quotes stand in
 [numerics.md](numerics.md); `qinterp schemes NAME` prints a scheme with everything resolved.
 """
+LAYER = {
+    "weight": "int8", "constant_weights": True, "symmetric_weights": True, "whole_bytes": True,
+    "weight_dimension": 0, "groups": 1, "batch": 1, "rank": 4,
+}  # fmt: skip
 EXAMPLES = (
-    ("conv_2d", "conv_2d, int8", {"activation": "int8", "weight": "int8", "bias": "int32"}),
-    ("fully_connected", "fully_connected, int8", {"activation": "int8", "weight": "int8"}),
-    ("conv_2d", "conv_2d, int16", {"activation": "int16", "weight": "int8", "bias": "int64"}),
+    ("conv_2d", "int8", "int32", True),
+    ("depthwise_conv_2d", "int8", "int32", True),
+    ("fully_connected", "int8", "int32", False),
+    ("conv_2d", "int16", "int64", True),
 )
+"""Layers of one operator, type and bias, with a scale a channel or not."""
+
+RECIPE_OPERATORS = ("add", "mul", "mean", "average_pool_2d", "softmax", "logistic", "quantize")
 
 
 def main() -> int:
@@ -53,30 +63,79 @@ def document() -> str:
 
 def _axes(schemes: Sequence[Scheme]) -> Iterable[str]:
     yield "## By axis\n"
-    for kind, title, facts in EXAMPLES:
-        yield f"### {title}\n"
-        yield "| scheme | effective scale (S1) | accumulator (A) | stages (R) | bounds (B1) |"
-        yield "|---|---|---|---|---|"
+    yield "A list of stages goes from left to right; each formula takes what the one before gave:\n"
+    yield "| stage | formula |"
+    yield "|---|---|"
+    for name, stage in STAGES.items():
+        fields = ", ".join(field.name for field in dataclasses.fields(stage))
+        formula = (stage.__doc__ or "").splitlines()[0].replace("``", "`")
+        yield f"| {name}({fields}) | {formula} |"
+    yield ""
+    yield "Lists that have names:\n"
+    yield "| list | stages |"
+    yield "|---|---|"
+    for name, stages in NAMED_STAGES.items():
+        yield f"| `{name}` | {_value(to_table(stages))} |"
+    yield ""
+    for kind, dtype, bias, per_channel in EXAMPLES:
+        grain = "a scale a channel" if per_channel else "one scale"
+        yield f"### {kind}, {dtype}, bias {bias}, {grain}\n"
+        axes = "effective scale (S1) | multiplier (S2) | accumulator (A) | stages (R) | bounds (B1)"
+        yield f"| scheme | {axes} |"
+        yield "|---|---|---|---|---|---|"
+        own = {"op": kind, "activation": dtype, "output": dtype, "bias": bias}
         for scheme in schemes:
-            policy = scheme.policy({"op": kind, **facts})
+            policy = scheme.policy({**LAYER, **own, "per_channel": per_channel})
             yield f"| {scheme.name} | " + " | ".join(_cells(policy, kind)) + " |"
         yield ""
+    yield "### Recipes of int8 operators\n"
+    yield f"| scheme | {' | '.join(RECIPE_OPERATORS)} |"
+    yield "|---" * (len(RECIPE_OPERATORS) + 1) + "|"
+    for scheme in schemes:
+        cells = [_recipe(scheme, kind) for kind in RECIPE_OPERATORS]
+        yield f"| {scheme.name} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _recipe(scheme: Scheme, kind: str) -> str:
+    """The recipe of an operator of int8 codes on like grids."""
+    one = {"least": 1.0, "most": 1.0}
+    facts = {
+        "op": kind, "activation": "int8", "output": "int8", "rank": 4, "axes": [1, 2],
+        "keep_dims": True, "batch": 1, "scale_ratio": one, "product_ratio": one,
+    }  # fmt: skip
+    if kind == "quantize":
+        facts["activation"] = "float32"
+    policy = scheme.policy(facts)
+    if policy.lacks:
+        return f"as {scheme.fallback.name}" if scheme.fallback else "lacks it"
+    choice = policy.recipe or RECIPES.standard(kind, policy.recipes)
+    return f"`{choice.name}`" if choice else "lacks it"
 
 
 def _cells(policy: Policy, kind: str) -> list[str]:
+    if policy.lacks:
+        return [f"lacks it: {policy.lacks}", "", "", "", ""]
     choice = policy.recipe or RECIPES.standard(kind, policy.recipes)
     if choice is None:
-        return ["lacks the operator", "", "", ""]
+        return ["lacks the operator", "", "", "", ""]
     if choice.name != "accumulate":
-        return [f"recipe `{choice.name}`", "", "", ""]
+        return [f"recipe `{choice.name}`", "", "", "", ""]
     acc = policy.accumulator
     bounds = policy.activation_bounds
     scale = policy.effective_scale
     precision: str = scale.precision
     if scale.product_precision:
         precision += f", product {scale.product_precision}"
+    multiplier = policy.multiplier
+    mantissa = f"{multiplier.form}, {multiplier.bits} bits, {multiplier.rounding}"
+    if multiplier.reduce_to:
+        mantissa += f", reduced to {multiplier.reduce_to}"
+    if not needs_multiplier(policy.requantize):
+        mantissa = "none"
     return [
         precision,
+        mantissa,
         f"{acc.bits} bits, {acc.overflow}",
         _stages(policy.requantize),
         f"{bounds.precision}, {bounds.rounding}, zero point {bounds.zero_point.replace('_', ' ')}",

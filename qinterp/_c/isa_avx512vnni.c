@@ -183,26 +183,9 @@ TARGET static void depthwise(const uint8_t *const *taps, int count, int pixels, 
 
 enum { COLUMN_LANES = 64 };
 
-/* 64 channels of one pixel; of two pixels, if there is a second, 32. */
-INLINE __m512i load_tap(const uint8_t *const *tap, const uint8_t *const *second, ptrdiff_t at, ptrdiff_t offset,
-                        __mmask64 mask, __m512i flip)
-{
-    __m512i x;
-    if (second)
-        x = _mm512_inserti64x4(
-            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, tap[at] + offset)),
-            _mm256_maskz_loadu_epi8((__mmask32)mask, second[at] + offset), 1);
-    else
-        x = _mm512_maskz_loadu_epi8(mask, tap[at] + offset);
-    return _mm512_xor_si512(x, flip);
-}
-
 /* The bytes of channels 4j .. 4j+3 of each sixteen go to quarter j, the four rows of a channel side by side. */
-INLINE void load_column(const uint8_t *const *tap, const uint8_t *const *tap2, const ptrdiff_t row[4], ptrdiff_t offset,
-                        __mmask64 mask, __m512i flip, __m512i quarter[4])
+INLINE void interleave(__m512i a, __m512i b, __m512i c, __m512i d, __m512i quarter[4])
 {
-    const __m512i a = load_tap(tap, tap2, row[0], offset, mask, flip), b = load_tap(tap, tap2, row[1], offset, mask, flip);
-    const __m512i c = load_tap(tap, tap2, row[2], offset, mask, flip), d = load_tap(tap, tap2, row[3], offset, mask, flip);
     const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
     const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
     quarter[0] = _mm512_unpacklo_epi16(ab_low, cd_low);
@@ -211,10 +194,15 @@ INLINE void load_column(const uint8_t *const *tap, const uint8_t *const *tap2, c
     quarter[3] = _mm512_unpackhi_epi16(ab_high, cd_high);
 }
 
+INLINE __m512i load_tap(const uint8_t *at, __mmask64 mask, __m512i flip)
+{
+    return _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, at), flip);
+}
+
 /* With a constant kernel_width and stride the loops over columns and pixels unroll, and the sums stay in registers. */
 INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_height, ptrdiff_t offset, __mmask64 mask,
                           __m512i flip, const int8_t *weights, const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride,
-                          const int pixels, const int kernel_width, const int stride, const int paired)
+                          const int pixels, const int kernel_width, const int stride)
 {
     __m512i sum[4][4], quarter[4];
     int p, q, g, j;
@@ -228,8 +216,8 @@ INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_heig
             /* column j is tap kw of `owner`, the first pixel that it is a tap of */
             const int owner = j < kernel_width ? 0 : (j - kernel_width) / stride + 1, kw = j - owner * stride;
             const uint8_t *const *tap = taps + owner * count + g * kernel_width + kw;
-            const ptrdiff_t row[4] = {0, second, third, fourth};
-            load_column(tap, paired ? tap + 4 * count : NULL, row, offset, mask, flip, quarter);
+            interleave(load_tap(tap[0] + offset, mask, flip), load_tap(tap[second] + offset, mask, flip),
+                       load_tap(tap[third] + offset, mask, flip), load_tap(tap[fourth] + offset, mask, flip), quarter);
             UNROLL for (p = 0; p < pixels; p++) {
                 const int kw_of_p = j - p * stride;
                 const int8_t *w = weights + (g / 4 * kernel_width + kw_of_p) * 256;
@@ -243,10 +231,10 @@ INLINE void columns_block(const uint8_t *const *taps, int count, int kernel_heig
         UNROLL for (q = 0; q < 4; q++) _mm512_storeu_si512(tile + p * tile_stride + 16 * q, sum[p][q]);
 }
 
-#define PIXELS_AT_ONCE(n, kernel_width, stride)                                                                      \
-    for (; p + n <= pixels; p += n)                                                                                  \
+#define FOUR_PIXELS(kernel_width, stride)                                                                            \
+    for (; p + 4 <= pixels; p += 4)                                                                                  \
         columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride, \
-                      tile_stride, 4, kernel_width, stride, n == 8);
+                      tile_stride, 4, kernel_width, stride);
 
 TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
                                      int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
@@ -256,34 +244,15 @@ TARGET static void depthwise_columns(const uint8_t *const *taps, int count, int 
     const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
     int p = 0;
     if (kernel_width == 3 && stride == 1) {
-        PIXELS_AT_ONCE(4, 3, 1)
+        FOUR_PIXELS(3, 1)
     } else if (kernel_width == 3 && stride == 2) {
-        PIXELS_AT_ONCE(4, 3, 2)
+        FOUR_PIXELS(3, 2)
     } else if (kernel_width == 5 && stride == 1) {
-        PIXELS_AT_ONCE(4, 5, 1)
+        FOUR_PIXELS(5, 1)
     }
     for (; p < pixels; p++)
         columns_block(taps + p * count, count, kernel_height, offset, mask, flip, weights, bias, tile + p * tile_stride,
-                      tile_stride, 1, kernel_width, stride, 0);
-}
-
-/* Two groups of four pixels side by side; four rows of the tile hold them, the next four nothing. */
-TARGET static void depthwise_pairs(const uint8_t *const *taps, int count, int kernel_height, int kernel_width, int stride,
-                                   int pixels, ptrdiff_t offset, int x_type, int channels, const int8_t *weights,
-                                   const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride)
-{
-    const __mmask64 mask = ~0ull >> (COLUMN_LANES - channels);
-    const __m512i flip = _mm512_set1_epi8(x_type == QI_I8 ? (char)0x80 : 0);
-    int p = 0;
-    if (kernel_width == 3 && stride == 1) {
-        PIXELS_AT_ONCE(8, 3, 1)
-    } else if (kernel_width == 3 && stride == 2) {
-        PIXELS_AT_ONCE(8, 3, 2)
-    } else if (kernel_width == 5 && stride == 1) {
-        PIXELS_AT_ONCE(8, 5, 1)
-    } else {
-        PIXELS_AT_ONCE(8, kernel_width, stride)
-    }
+                      tile_stride, 1, kernel_width, stride);
 }
 
 /* ---- requantization, 16 channels at a time: of one row, or of four rows that share their packing to bytes ---- */
@@ -481,61 +450,191 @@ TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int ro
     }
 }
 
-INLINE void quarters_to_bytes(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
-                              const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int paired, const int kind,
-                              const int out_type)
+/* Four rows of sums in quarters, at `first` of the requantizer's constants, to what is packed and clamped. */
+INLINE void requantize_sums(__m512i sum[4][4], const qi_requantizer *with, int first, const int kind)
 {
     const qi_quarters *with_q = &with->quarters;
-    const byte_store bytes = byte_store_of(with);
-    const __mmask64 mask = ~0ull >> (64 - channels);
     const __m512i nudge = _mm512_set1_epi32(with_q->nudge);
     const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
-    int r, q, i;
-    for (r = 0; r < rows; r += paired ? 8 : 4) {
-        __m512i y[4][4];
-        UNROLL for (q = 0; q < 4; q++) {
-            const int c = first + 16 * q;
-            __m512i multiplier, odd_multiplier, twice0, twice1, rest;
-            __m512 scale;
-            if (kind == QI_MULTIPLIER) {
-                multiplier = _mm512_loadu_si512(with_q->multiplier + c);
-                odd_multiplier = _mm512_srli_epi64(multiplier, 32);
-                twice0 = _mm512_loadu_si512(with_q->twice + c);
-                twice1 = _mm512_loadu_si512(with_q->twice + c + 8);
-                rest = _mm512_loadu_si512(with_q->rest + c);
-            } else {
-                scale = _mm512_loadu_ps(with_q->scale32 + c);
-            }
-            UNROLL for (i = 0; i < 4; i++) {
-                const __m512i x = _mm512_loadu_si512(tile + (r + i) * tile_stride + 16 * q);
-                if (kind == QI_MULTIPLIER)
-                    y[i][q] = high_half_rounded(x, multiplier, odd_multiplier, twice0, twice1, rest, nudge);
-                else
-                    y[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(x), scale), most));
-            }
-        }
-        UNROLL for (i = 0; i < 4; i++) {
-            const __m512i all = bytes_of_quarters(y[i], &bytes, out_type);
-            uint8_t *to = out + (r + i) * out_stride;
-            if (paired) {
-                _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(all));
-                _mm256_mask_storeu_epi8(to + 4 * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
-            } else if (r + i < rows) {
-                _mm512_mask_storeu_epi8(to, mask, all);
-            }
+    int q, i;
+    UNROLL for (q = 0; q < 4; q++) {
+        const int c = first + 16 * q;
+        if (kind == QI_MULTIPLIER) {
+            const __m512i multiplier = _mm512_loadu_si512(with_q->multiplier + c);
+            const __m512i odd_multiplier = _mm512_srli_epi64(multiplier, 32);
+            const __m512i twice0 = _mm512_loadu_si512(with_q->twice + c), twice1 = _mm512_loadu_si512(with_q->twice + c + 8);
+            const __m512i rest = _mm512_loadu_si512(with_q->rest + c);
+            UNROLL for (i = 0; i < 4; i++)
+                sum[i][q] = high_half_rounded(sum[i][q], multiplier, odd_multiplier, twice0, twice1, rest, nudge);
+        } else {
+            const __m512 scale = _mm512_loadu_ps(with_q->scale32 + c);
+            /* what is below becomes INT32_MIN, and saturates */
+            UNROLL for (i = 0; i < 4; i++)
+                sum[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale), most));
         }
     }
 }
 
-TARGET static void requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
-                                       const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired)
+INLINE void quarters_to_bytes(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                              const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int kind, const int out_type)
 {
-    if (with->kind == QI_MULTIPLIER && out_type == QI_I8 && !paired)
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, 0, QI_MULTIPLIER, QI_I8);
+    const byte_store bytes = byte_store_of(with);
+    const __mmask64 mask = ~0ull >> (64 - channels);
+    int r, q, i;
+    for (r = 0; r < rows; r += 4) {
+        __m512i sum[4][4];
+        UNROLL for (i = 0; i < 4; i++)
+            UNROLL for (q = 0; q < 4; q++) sum[i][q] = _mm512_loadu_si512(tile + (r + i) * tile_stride + 16 * q);
+        requantize_sums(sum, with, first, kind);
+        UNROLL for (i = 0; i < 4; i++)
+            if (r + i < rows)
+                _mm512_mask_storeu_epi8(out + (r + i) * out_stride, mask, bytes_of_quarters(sum[i], &bytes, out_type));
+    }
+}
+
+TARGET static void requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
+                                       const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride)
+{
+    if (with->kind == QI_MULTIPLIER && out_type == QI_I8)
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_MULTIPLIER, QI_I8);
     else if (with->kind == QI_MULTIPLIER)
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, paired, QI_MULTIPLIER, out_type);
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_MULTIPLIER, QI_U8);
     else
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, paired, QI_FLOAT32, out_type);
+        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_FLOAT32, out_type);
+}
+
+/* ---- products, fused with their requantization: worth it where few steps go with many sums ---- */
+
+INLINE void fused_rows(const uint8_t *rows, ptrdiff_t row_bytes, int count, const __m512i *weights, int steps,
+                       const int32_t *bias, const qi_requantizer *with, int first, uint8_t *out, ptrdiff_t out_stride,
+                       const int bytes, const int kind, const int out_type)
+{
+    const byte_store store = byte_store_of(with);
+    int r, i, q, s;
+    for (r = 0; r < count; r += 4) {
+        __m512i sum[4][4], w[4];
+        const uint8_t *row = rows + r * row_bytes;
+        UNROLL for (i = 0; i < 4; i++)
+            UNROLL for (q = 0; q < 4; q++) sum[i][q] = _mm512_loadu_si512(bias + 16 * q);
+        for (s = 0; s < steps; s++) {
+            UNROLL for (q = 0; q < 4; q++) w[q] = _mm512_loadu_si512(weights + s * 4 + q);
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m512i x = _mm512_set1_epi32(load_step(row + i * row_bytes + 4 * s));
+                UNROLL for (q = 0; q < 4; q++) sum[i][q] = multiply_add(sum[i][q], x, w[q], bytes);
+            }
+        }
+        requantize_sums(sum, with, first, kind);
+        UNROLL for (i = 0; i < 4; i++)
+            if (r + i < count) _mm512_storeu_si512(out + (r + i) * out_stride, bytes_of_quarters(sum[i], &store, out_type));
+    }
+}
+
+TARGET static void gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                              const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                              ptrdiff_t out_stride, int bytes)
+{
+    if (with->kind == QI_MULTIPLIER && out_type == QI_I8 && bytes)
+        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, 1, QI_MULTIPLIER, QI_I8);
+    else
+        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, bytes, with->kind, out_type);
+}
+
+/* ---- depthwise, fused with its requantization ---- */
+
+INLINE const uint8_t *column_of(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t offset)
+{
+    return x >= 0 && x < row->width ? row->rows[kh].at + x * row->rows[kh].pitch + offset : row->padding;
+}
+
+/* Of one pixel 64 channels; of two, 32. */
+INLINE __m512i load_column(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t apart, ptrdiff_t offset,
+                           __mmask64 mask, __m512i flip, const int paired)
+{
+    const uint8_t *at = column_of(row, kh, x, offset);
+    if (!paired) return load_tap(at, mask, flip);
+    return _mm512_xor_si512(
+        _mm512_inserti64x4(
+            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, at)),
+            _mm256_maskz_loadu_epi8((__mmask32)mask, column_of(row, kh, x + apart, offset)), 1),
+        flip);
+}
+
+/* Four pixels from column x on; paired: eight, four of them in the upper halves. */
+INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offset, __mmask64 mask, __m512i flip,
+                        const int8_t *weights, const int32_t *bias, const qi_requantizer *with, int first,
+                        const byte_store *bytes, uint8_t *out, ptrdiff_t out_stride, const int kernel_width, const int stride,
+                        const int paired, const int kind, const int out_type)
+{
+    const int height = row->kernel_height;
+    __m512i sum[4][4], quarter[4];
+    int p, q, g, j;
+    UNROLL for (p = 0; p < 4; p++)
+        UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_loadu_si512(bias + 16 * q);
+    for (g = 0; g < height; g += 4) {
+        /* rows there are not have weight 0 */
+        const int b = g + 1 < height ? g + 1 : g, c = g + 2 < height ? g + 2 : g, d = g + 3 < height ? g + 3 : g;
+        UNROLL for (j = 0; j < kernel_width + 3 * stride; j++) {
+            interleave(load_column(row, g, x + j, 4 * stride, offset, mask, flip, paired),
+                       load_column(row, b, x + j, 4 * stride, offset, mask, flip, paired),
+                       load_column(row, c, x + j, 4 * stride, offset, mask, flip, paired),
+                       load_column(row, d, x + j, 4 * stride, offset, mask, flip, paired), quarter);
+            UNROLL for (p = 0; p < 4; p++) {
+                const int kw = j - p * stride;
+                const int8_t *w = weights + (g / 4 * kernel_width + kw) * 256;
+                if (kw >= 0 && kw < kernel_width)
+                    UNROLL for (q = 0; q < 4; q++)
+                        sum[p][q] = _mm512_dpbusd_epi32(sum[p][q], quarter[q], _mm512_loadu_si512(w + 64 * q));
+            }
+        }
+    }
+    requantize_sums(sum, with, first, kind);
+    UNROLL for (p = 0; p < 4; p++) {
+        const __m512i all = bytes_of_quarters(sum[p], bytes, out_type);
+        if (paired) {
+            _mm256_mask_storeu_epi8(out + p * out_stride, (__mmask32)mask, _mm512_castsi512_si256(all));
+            _mm256_mask_storeu_epi8(out + (p + 4) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
+        } else {
+            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all);
+        }
+    }
+}
+
+INLINE void fused_row(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights, const int32_t *bias,
+                      const qi_requantizer *with, int first, uint8_t *out, ptrdiff_t out_stride, const int kernel_width,
+                      const int stride, const int paired, const int kind, const int out_type)
+{
+    const __mmask64 mask = ~0ull >> (64 - channels);
+    const __m512i flip = _mm512_set1_epi8(row->x_type == QI_I8 ? (char)0x80 : 0);
+    const byte_store bytes = byte_store_of(with);
+    const int at_once = paired ? 8 : 4;
+    int p;
+    for (p = 0; p < row->pixels; p += at_once) {
+        if (p > row->pixels - at_once) p = row->pixels - at_once; /* the last ones, some of them again */
+        fused_block(row, row->left + p * stride, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride,
+                    out_stride, kernel_width, stride, paired, kind, out_type);
+    }
+}
+
+#define FUSED_ROW(kernel_width, stride, kind, out_type)                                                             \
+    if (channels <= 32)                                                                                             \
+        fused_row(row, offset, channels, weights, bias, with, first, out, out_stride, kernel_width, stride, 1, kind, out_type); \
+    else                                                                                                            \
+        fused_row(row, offset, channels, weights, bias, with, first, out, out_stride, kernel_width, stride, 0, kind, out_type);
+
+TARGET static void depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights,
+                                   const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                                   ptrdiff_t out_stride)
+{
+    const int plain = with->kind == QI_MULTIPLIER && out_type == QI_I8;
+    if (plain && row->kernel_width == 3 && row->stride == 1) {
+        FUSED_ROW(3, 1, QI_MULTIPLIER, QI_I8)
+    } else if (plain && row->kernel_width == 3 && row->stride == 2) {
+        FUSED_ROW(3, 2, QI_MULTIPLIER, QI_I8)
+    } else if (plain && row->kernel_width == 5 && row->stride == 1) {
+        FUSED_ROW(5, 1, QI_MULTIPLIER, QI_I8)
+    } else {
+        FUSED_ROW(row->kernel_width, row->stride, with->kind, out_type)
+    }
 }
 
 /* From quarters to sixteen channels a vector. */
@@ -707,7 +806,7 @@ static void look_up_with_vbmi(const uint8_t *table, const uint8_t *x, ptrdiff_t 
 const qi_isa qi_avx512vnni = {
     .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
-    .depthwise_pairs = depthwise_pairs, .natural_order = natural_order, .requantize = requantize,
+    .depthwise_fused = depthwise_fused, .gemm_fused = gemm_fused, .natural_order = natural_order, .requantize = requantize,
     .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
     .run_stages = run_stages, .widen = widen, .combine = combine,
     .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,

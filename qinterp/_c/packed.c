@@ -12,6 +12,8 @@ enum {
     SHALLOW = 256,     /* bytes */
     SLACK = 64,        /* bytes that may be read or written beyond the end */
     PIXELS = 64,       /* of a depthwise chunk */
+    FUSED_STEPS = 24,  /* of a product that is fused with its requantization: more cost more than they save */
+    MAX_KERNEL = 16,   /* rows of a kernel that is fused */
     ORDERED_LANES = 64 /* channels of an ordered one's block */
 };
 
@@ -80,7 +82,7 @@ static void store_tile(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptr
     if (conv->quartered && channels == 64) {
         if (takes_quarters(conv->isa, to->with, channel, to->out_type)) {
             conv->isa->requantize_quarters(tile, stride, (int)count, (int)channel, 64, to->with,
-                                           element(to->out, to->out_type, at), to->out_type, conv->out_channels, 0);
+                                           element(to->out, to->out_type, at), to->out_type, conv->out_channels);
             return;
         }
         conv->isa->natural_order(tile, stride, (int)count);
@@ -135,6 +137,12 @@ static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, 
             const ptrdiff_t here = channels - c < block ? channels - c : block, channel = group * channels + c;
             const uint8_t *block_weights = weights + (group * padded + c) * channel_bytes;
             const int32_t *bias = conv->bias + group * padded + c;
+            if (conv->quartered && here == 64 && steps <= FUSED_STEPS && takes_quarters(conv->isa, to->with, c, to->out_type)) {
+                conv->isa->gemm_fused(rows, conv->row_bytes, (int)count, block_weights, steps, bias, to->with, (int)c,
+                                      element(to->out, to->out_type, first * conv->out_channels + c), to->out_type,
+                                      conv->out_channels, conv->conversion <= QI_FLIP_BYTES);
+                continue;
+            }
             if (conv->ordered) {
                 conv->ordered(rows, conv->row_bytes, (int)count, block_weights, steps, bias, conv->in_order.limits, tile,
                               block, &overflowed);
@@ -221,12 +229,11 @@ static void find_taps(const qi_depthwise_conv *conv, const uint8_t *image, const
 
 /* One block of channels of `count` neighbouring pixels. */
 static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
-                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes, int paired)
+                       ptrdiff_t channel, ptrdiff_t channels, const uint8_t *limit, int32_t *tile, int lanes)
 {
     const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4;
     if (conv->shared_stride)
-        (paired ? conv->isa->depthwise_pairs : conv->isa->depthwise_columns)(
-                                     taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
+        conv->isa->depthwise_columns(taps, taps_count, (int)conv->kernel_height, (int)conv->kernel_width,
                                      conv->shared_stride, (int)count, channel, conv->x_type, (int)channels,
                                      (const int8_t *)conv->weights + channel * row_groups * conv->kernel_width * 4,
                                      conv->bias + channel, tile, lanes);
@@ -234,6 +241,40 @@ static void run_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps
         conv->isa->depthwise(taps, taps_count, (int)count, channel * (ptrdiff_t)sizes[conv->x_type], conv->x_type,
                              (int)channels, limit, (const int16_t *)conv->weights + channel * taps_count,
                              conv->bias + channel, tile, lanes);
+}
+
+/* Whether every block of channels is fused with its requantization. */
+static int is_fused(const qi_depthwise_conv *conv, const qi_requantizer *with, int out_type)
+{
+    const ptrdiff_t rest = conv->channels % 64, at_once = rest >= 1 && rest <= 32 ? 8 : 4;
+    ptrdiff_t c;
+    if (conv->ordered || !conv->shared_stride || !conv->isa->depthwise_fused || conv->multiplier != 1) return 0;
+    if (conv->kernel_height > MAX_KERNEL || conv->out_width < at_once) return 0;
+    for (c = 0; c < conv->channels; c += 64)
+        if (!takes_quarters(conv->isa, with, c, out_type)) return 0;
+    return 1;
+}
+
+static void run_fused(const qi_depthwise_conv *conv, const uint8_t *x, ptrdiff_t out_rows, const qi_requantizer *with, void *out,
+                      int out_type)
+{
+    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4, pixel = conv->channels;
+    qi_row rows[MAX_KERNEL];
+    qi_depthwise_row row = {rows, conv->padding, -conv->left, conv->width, (int)conv->kernel_height, (int)conv->kernel_width,
+                            conv->shared_stride, (int)conv->out_width, conv->x_type};
+    ptrdiff_t i, kh, c;
+    for (i = 0; i < out_rows; i++) {
+        const uint8_t *image = x + i / conv->out_height * (conv->height * conv->width * pixel);
+        for (kh = 0; kh < conv->kernel_height; kh++) {
+            const int32_t iy = conv->rows[i % conv->out_height * conv->kernel_height + kh];
+            rows[kh].at = iy < 0 ? conv->padding : image + iy * conv->width * pixel;
+            rows[kh].pitch = iy < 0 ? 0 : pixel;
+        }
+        for (c = 0; c < pixel; c += 64)
+            conv->isa->depthwise_fused(&row, c, (int)(pixel - c < 64 ? pixel - c : 64),
+                                       (const int8_t *)conv->weights + c * row_groups * conv->kernel_width * 4, conv->bias + c,
+                                       with, (int)c, element(out, out_type, i * conv->out_width * pixel + c), out_type, pixel);
+    }
 }
 
 static int run_ordered_pixels(const qi_depthwise_conv *conv, const uint8_t *const *taps, int taps_count, ptrdiff_t count,
@@ -262,11 +303,16 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
     /* a chunk is a part of an output row, or several whole ones */
     const ptrdiff_t chunk_width = conv->out_width < PIXELS ? conv->out_width : PIXELS;
     const ptrdiff_t chunk_rows = conv->out_width == 0 || conv->out_width > PIXELS / 2 || repeated_bytes ? 1 : PIXELS / conv->out_width;
-    uint8_t *memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK), *repeated = NULL;
+    uint8_t *memory, *repeated = NULL;
     const uint8_t *limit = (const uint8_t *)x + batch * image_bytes, **taps;
     int32_t *tile;
     ptrdiff_t row, ox, c, i;
     int overflowed = 0;
+    if (is_fused(conv, with, out_type)) {
+        run_fused(conv, x, out_rows, with, out, out_type);
+        return 0;
+    }
+    memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK);
     if (!memory) return -1;
     tile = aligned(memory);
     taps = (const uint8_t **)((uint8_t *)tile + tile_bytes);
@@ -288,30 +334,17 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
             for (c = 0; c < channels; c += lanes) {
                 const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
                 const int quarters = !conv->ordered && conv->shared_stride && takes_quarters(conv->isa, with, c, out_type);
-                const ptrdiff_t paired = quarters && here <= 32 ? width / 8 * 8 : 0;
                 for (i = 0; i < rows; i++) {
                     int32_t *to = tile + i * width * lanes;
                     const uint8_t **from = taps + i * width * taps_count;
-                    if (conv->ordered) {
+                    if (conv->ordered)
                         overflowed |= run_ordered_pixels(conv, from, (int)taps_count, width, c, here, to);
-                        continue;
-                    }
-                    if (paired) run_pixels(conv, from, (int)taps_count, paired, c, here, limit, to, lanes, 1);
-                    run_pixels(conv, from + paired * taps_count, (int)taps_count, width - paired, c, here, limit,
-                               to + paired * lanes, lanes, 0);
-                    if (paired)
-                        conv->isa->requantize_quarters(to, lanes, (int)paired, (int)c, (int)here, with,
-                                                       element(out, out_type, (pixel + i * width) * channels + c), out_type,
-                                                       channels, 1);
-                    if (paired && paired < width)
-                        conv->isa->requantize_quarters(to + paired * lanes, lanes, (int)(width - paired), (int)c, (int)here, with,
-                                                       element(out, out_type, (pixel + i * width + paired) * channels + c),
-                                                       out_type, channels, 0);
+                    else
+                        run_pixels(conv, from, (int)taps_count, width, c, here, limit, to, lanes);
                 }
-                if (paired) continue;
                 if (quarters) {
                     conv->isa->requantize_quarters(tile, lanes, (int)count, (int)c, (int)here, with,
-                                                   element(out, out_type, pixel * channels + c), out_type, channels, 0);
+                                                   element(out, out_type, pixel * channels + c), out_type, channels);
                     continue;
                 }
                 if (!conv->ordered && conv->shared_stride && conv->isa->natural_order) conv->isa->natural_order(tile, lanes, (int)count);

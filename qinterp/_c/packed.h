@@ -79,10 +79,34 @@ typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int ker
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). `paired`: four rows of the tile
-   hold eight pixels, the fifth to eighth in the upper halves. */
+/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). */
 typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
-                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride, int paired);
+                                    const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
+
+/* A block of 64 channels in quarters, and its requantization from the registers; the requantizer takes quarters. */
+typedef void qi_gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
+                           const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                           ptrdiff_t out_stride, int bytes);
+
+/* Depthwise sums of a whole output row, and their requantization from the registers; the tile would be in quarters, and the
+   requantizer takes them. Row k of the kernel is at rows[k].at, its columns `pitch` bytes apart (0 where it is padding); a
+   column that is not within 0 .. width - 1 is padding too. The first pixel's first column is number `left`. At least 4
+   pixels, or 8 if there are at most 32 channels: the last ones may be done twice. */
+typedef struct {
+    const uint8_t *at;
+    ptrdiff_t pitch;
+} qi_row;
+
+typedef struct {
+    const qi_row *rows;
+    const uint8_t *padding;
+    ptrdiff_t left, width;
+    int kernel_height, kernel_width, stride, pixels, x_type;
+} qi_depthwise_row;
+
+typedef void qi_depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights,
+                                const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                                ptrdiff_t out_stride);
 
 /* Rows of 64 accumulators in quarters, in place. */
 typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows);
@@ -158,7 +182,8 @@ typedef struct {
     /* blocks of 64 channels in quarters; NULL where there are none */
     qi_natural_order *natural_order;
     qi_requantize_quarters *requantize_quarters;
-    qi_depthwise_columns *depthwise_pairs; /* of at most 32 channels, `pixels` a multiple of 8 */
+    qi_depthwise_fused *depthwise_fused;
+    qi_gemm_fused *gemm_fused;
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
     qi_ordered_gemm *pairs; /* pairs saturated, then the accumulator (low == INT32_MIN: it wraps) */
@@ -223,6 +248,7 @@ typedef struct {
     const void *weights;
     const int32_t *bias;                    /* (padded channels) */
     int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
+    ptrdiff_t left;                         /* columns of padding on the left */
     int ordered;                            /* weights: (taps in order, channels) int16 */
     qi_in_order in_order;
 } qi_depthwise_conv;

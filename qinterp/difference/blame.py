@@ -45,8 +45,9 @@ class Blame:
 
     Attributes
     ----------
-    sentence : for people: node, reason and counts.
-    reason : the sentence without the node and the counts.
+    where : the node, or the first and last of several.
+    reason : why, in words.
+    counts : how many elements differ, and what they are.
     groups : the smallest sets of groups of scheme fields that, given B's values, turn A's output
         into B's; each explains it alone.
     changes : for each of these sets, what to give to ``Scheme.with_`` of A.
@@ -55,8 +56,9 @@ class Blame:
     causes : what the differing elements are.
     """
 
-    sentence: str
+    where: str
     reason: str
+    counts: str
     groups: tuple[tuple[str, ...], ...] = ()
     changes: tuple[Mapping[str, Any], ...] = ()
     schemes: tuple[str, ...] = ()
@@ -64,7 +66,12 @@ class Blame:
     causes: Causes = field(default_factory=Causes)
 
     def __str__(self) -> str:
-        return self.sentence
+        return self.sentence(self.schemes)
+
+    def sentence(self, schemes: Sequence[str]) -> str:
+        """Node, reason and counts, with some of ``schemes``."""
+        as_in = f", as in {listed(schemes)}" if schemes and self.groups else ""
+        return f"{self.where}: {self.reason}{as_in}: {self.counts}"
 
 
 @dataclass
@@ -140,8 +147,9 @@ class Blamer:
             self._classify(case, runner)
         reason = self._explanation(case, created)
         return Blame(
-            f"{_where(case)}: {reason}: {_counts(case, created)}",
+            _where(case),
             reason,
+            _counts(case, created),
             tuple(_groups(atoms) for atoms in case.found),
             tuple(_changes(case, atoms) for atoms in case.found),
             case.schemes,
@@ -228,7 +236,7 @@ class Blamer:
         if case.found:
             said = [self._phrase(case, atoms) for atoms in case.found]
             text = said[0] if len(said) == 1 else f"either {' or '.join(said)}, each alone"
-            return text + at + _as_in(case.schemes)
+            return text + at
         if case.schemes:
             return f"exactly what {listed(case.schemes)} gives"
         if self._other is not None:
@@ -259,8 +267,8 @@ class Blamer:
                 "which of these nodes it is"
             )
         tensors = [self._graph.tensors[name] for name in case.node.inputs if name]
-        constant = any(tensor.is_constant for tensor in tensors)
-        suspicious = "weights, zero points" if constant else "tables, zero points"
+        weighted = any(tensor.is_constant and tensor.quantization for tensor in tensors)
+        suspicious = "weights, scales, zero points" if weighted else "tables, scales, zero points"
         return (
             "no known scheme or usual mistake gives this, and it is too much for a rounding: look "
             f"at this node's {suspicious} and layout"
@@ -369,10 +377,6 @@ def _counts(case: _Case, created: Differences) -> str:
         of = " of the others" if causes.ties else ""
         said += f"; {side.upper()} is the nearer on {100 * share:.0f} %{of}"
     return said
-
-
-def _as_in(schemes: Sequence[str]) -> str:
-    return f", as in {listed(schemes)}" if schemes else ""
 
 
 def _exchange(text: str) -> str:

@@ -219,10 +219,9 @@ def diff(
     comparison = _Comparison(graph, *sides, original, keep=keep)
     samples = as_samples(inputs)
     total = len(samples) if isinstance(samples, Sequence) else None
-    count = workers or os.cpu_count() or 1
-    if total is not None:
-        count = max(1, min(count, total))
-    return comparison.run(samples, labels, count, lambda n: progress and progress(n, total))
+    if workers is None and total is not None:
+        workers = max(1, min(os.cpu_count() or 1, total))
+    return comparison.run(samples, labels, workers, lambda n: progress and progress(n, total))
 
 
 def as_samples(inputs: Inputs | Iterable[Inputs]) -> Iterable[Inputs]:
@@ -271,7 +270,7 @@ class _Comparison:
         self,
         samples: Iterable[Inputs],
         labels: npt.ArrayLike | Iterable[int] | None,
-        workers: int,
+        workers: int | None,
         done: Callable[[int], Any],
     ) -> Diff:
         """Compare every sample, in order, with a bounded look-ahead."""

@@ -196,6 +196,8 @@ def _read_manifest(path: Path) -> list[_Raw]:
         manifest = build(_Manifest, table, str(path))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{path}: not a manifest: nested too deeply") from None
     except (ValueError, SchemeError) as error:
         raise InputError(f"{path}: not a manifest: {error}") from None
     return [_read_binary(path.parent, entry, manifest.layout) for entry in manifest.tensors]
@@ -212,7 +214,7 @@ def _read_binary(folder: Path, entry: _Entry, layout: str | None) -> _Raw:
         raise raw.fail(f"dtype {entry.dtype!r} is not of numbers")
     if any(size < 0 for size in entry.shape) or entry.offset < 0:
         raise raw.fail(f"shape {list(entry.shape)} and offset {entry.offset} must not be negative")
-    if not file.resolve().is_relative_to(folder.resolve()):
+    if "\0" in entry.file or not file.resolve().is_relative_to(folder.resolve()):
         raise raw.fail("the file lies outside the manifest's folder")
     count = math.prod(entry.shape)
     try:
@@ -300,6 +302,8 @@ def _match(
     for raw in raws:
         said = pairs.get(raw.name) or raw.tensor
         name = graph.find_tensor(said).name if said else index.exact(raw.name)
+        if name is not None and not said and _is_other(raw, graph.tensors[name]):
+            name = None
         if name is None:
             rest.append(raw)
         elif name in found:
@@ -322,6 +326,14 @@ def _match(
                     f"{raw.name}: may be any of {_some(fitting)}; say which with {raw.name}=TENSOR"
                 )
     return [(raw, name, sure) for name, (raw, sure) in found.items()]
+
+
+def _is_other(raw: _Raw, tensor: Tensor) -> bool:
+    """Whether an array has the name of a constant, but not its shape.
+
+    Weights often bear the name of the layer that they belong to.
+    """
+    return tensor.is_constant and not _views(raw, tensor)
 
 
 def _match_in_order(
@@ -370,6 +382,8 @@ class _NameIndex:
             self._words[name] = [_words(n) for n in names if not n.startswith("#")]
             for words in self._words[name]:
                 self._folded.setdefault(words, set()).add(name)
+            # converters join the names of what they fuse, and others keep the first of them
+            self._words[name] += [_words(part) for part in name.split(";")[:-1]]
 
     def exact(self, name: str) -> str | None:
         """The tensor of this name, or of the same words."""
@@ -691,5 +705,5 @@ def _gathered(remarks: Iterable[str]) -> list[str]:
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:
-    listed = ", ".join(names[:most])
+    listed = ", ".join(name or "''" for name in names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"

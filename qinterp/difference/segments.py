@@ -148,5 +148,5 @@ class Segment:
         except _FAILURES:
             return False
         for name, value in zip(node.outputs, outputs, strict=False):
-            values.setdefault(name, value)
+            values.setdefault(name, np.asarray(value, order="C"))
         return True

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
+from qinterp.errors import InputError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,6 +32,8 @@ def in_order(
     stop : set when no more results are wanted: the error of a task, an interrupt, or a caller
         that closes this iterator. Work that looks at it ends sooner.
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers must be at least 1, got {workers}")
     count = workers or os.cpu_count() or 1
     if count == 1:
         yield from map(work, tasks)

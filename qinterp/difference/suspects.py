@@ -217,6 +217,13 @@ def _wrong_tensors(node: Node, tensors: list[Tensor]) -> Iterator[tuple[dict[str
                 zero = replace(tensor, data=np.zeros_like(tensor.data))
                 yield {tensor.name: zero}, f"{tensor.name!r} left out (B)"
     quantized = [(t, t.quantization) for t in tensors if t.quantization is not None]
+    for tensor, q in quantized:
+        if q.per_channel and (q.scale != q.scale[0]).any():
+            one = replace(q, scale=np.full_like(q.scale, q.scale[0]))
+            yield (
+                {tensor.name: replace(tensor, quantization=one)},
+                f"the first channel's scale (B) against one a channel (A) of {tensor.name!r}",
+            )
     points = sorted({int(z) for _, q in quantized for z in q.zero_point} | {0})
     for tensor, q in quantized:
         own = int(q.zero_point[0])

@@ -154,7 +154,9 @@ class Tolerances:
 
 
 def at_most(max_lsb: int, reason: str = "the limit that was asked for") -> Tolerances:
-    """No node may create more than ``max_lsb`` or differ by more end to end."""
+    """No node may create more than ``max_lsb`` or differ by more end to end; not negative."""
+    if max_lsb < 0:
+        raise InputError(f"max_lsb must not be negative, got {max_lsb}")
     return Tolerances(f"{max_lsb} LSB", Tolerance(max_lsb, reason), everywhere=True)
 
 
@@ -188,5 +190,7 @@ def load_tolerances(given: str | os.PathLike[str] | Tolerances) -> Tolerances:
         return build(Tolerances, tomllib.loads(Path(text).read_text(encoding="utf-8")), text)
     except OSError as error:
         raise InputError(f"{text}: {error.strerror}") from None
+    except RecursionError:
+        raise InputError(f"{text}: not a file of tolerances: nested too deeply") from None
     except (ValueError, SchemeError) as error:
         raise InputError(f"{text}: not a file of tolerances: {error}") from None

@@ -286,7 +286,9 @@ class Call:
                 if name in self._position
             ),
         }
-        facts |= self._ratios()
+        facts |= self._ratios() | self._places()
+        if self.output.quantization is not None:
+            facts["output_zero_point"] = self.output.zero_point
         weights = self._weights()
         if weights is not None and weights.quantization is not None:
             facts["weight_dimension"] = weights.quantization.dimension
@@ -319,6 +321,23 @@ class Call:
         position = found[0] if found else position
         tensor = self.inputs[position] if position < len(self.inputs) else None
         return tensor.dtype if tensor else "none"
+
+    def _places(self) -> dict[str, Any]:
+        """What constant operands say of the input's axes."""
+
+        def of(name: str) -> Array | None:
+            return self.known(name) if name in self._position else None
+
+        facts: dict[str, Any] = {}
+        paddings, permutation, begin = (of(n) for n in ("paddings", "permutation", "begin"))
+        if paddings is not None:
+            facts["padded"] = bool(paddings.any())
+        if permutation is not None:
+            facts["negative_axes"] = bool((permutation < 0).any())
+        if begin is not None and self.subject is not None:
+            masks = (self.attributes.get(n, 0) for n in ("ellipsis_mask", "new_axis_mask"))
+            facts["index_per_axis"] = begin.size == len(self.subject.shape) and not any(masks)
+        return facts
 
     def _ratios(self) -> dict[str, Any]:
         """Least and greatest of input scale / output scale, and of product / output scale."""

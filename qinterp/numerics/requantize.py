@@ -65,11 +65,10 @@ class Rescale:
         ratio: npt.NDArray[np.int64],
         multiplier: Multiplier,
     ) -> Rescale:
-        mantissa, shift = multiplier.arrays(values)
         if multiplier.form != "pre_post_shift":
-            return cls(scale, mantissa, shift, ratio)
-        pre, _, post = multiplier.pre_post_arrays(values)
-        return cls(scale, mantissa, shift, ratio, pre, post)
+            return cls(scale, *multiplier.arrays(values), ratio)
+        pre, mantissa, post = multiplier.pre_post_arrays(values)
+        return cls(scale, mantissa, -(pre + post), ratio, pre, post)
 
 
 def program_of(stages: Sequence[Stage]) -> npt.NDArray[np.int64]:

@@ -136,14 +136,16 @@ class Multiplier:
         if rest == Fraction(2) ** exponent:
             return 0, 1 << max(exponent, 0), max(-exponent, 0)
         pre = post = 0
+        # in integers: there is one for each channel, and a Fraction takes ten times as long
+        above, below = rest.numerator, rest.denominator
         # half, and not one, since the mantissa is rounded; the limits are those of the source
-        while rest < Fraction(1, 2) or (rest < 1 << self.bits and post < self.post_limit):
-            rest *= 2
+        while 2 * above < below or (above < below << self.bits and post < self.post_limit):
+            above *= 2
             post += 1
-        while rest < (1 << self.bits) - 1 and pre < post // 2:
-            rest *= 2
+        while above < below * ((1 << self.bits) - 1) and pre < post // 2:
+            above *= 2
             pre += 1
-        return pre, round_fraction(rest, self.rounding), post
+        return pre, round_fraction(Fraction(above, below), self.rounding), post
 
     @property
     def fraction_bits(self) -> int:

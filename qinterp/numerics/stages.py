@@ -274,12 +274,14 @@ STAGES: dict[str, type[Stage]] = {
 }  # fmt: skip
 
 _END = (AddZeroPoint(), Clamp())
+_TWO_ROUNDINGS = (ShiftLeft(), MultiplyHigh("ties_toward_positive"), ShiftRight("ties_to_away"))
 _ONE_ROUNDING = (Multiply(), ShiftRight("ties_toward_positive", "total", 31), Wrap(32))
 NAMED_STAGES: dict[str, tuple[Stage, ...]] = {
     # DR: gemmlowp, TFLite's reference kernels, CMSIS-NN
-    "gemmlowp": (
-        ShiftLeft(), MultiplyHigh("ties_toward_positive"), ShiftRight("ties_to_away"), *_END,
-    ),
+    "gemmlowp": (*_TWO_ROUNDINGS, *_END),
+    # the same, of what does not end in a code
+    "rescale": _TWO_ROUNDINGS,
+    "rescale_to_16_bits": (*_TWO_ROUNDINGS, Saturate(16)),
     # DU: Arm NEON vqrdmulh + vrshl, ruy on x86
     "double_rounding_toward_positive": (
         ShiftLeft(), MultiplyHigh("ties_toward_positive"), ShiftRight("ties_toward_positive"),

@@ -86,10 +86,8 @@ def bias_steps(call: Call) -> Callable[[Array], Array]:
 
     if spec is None or bias.quantization is None:
         return codes
-    first, second = call.inputs[:2]
-    assert first is not None
-    assert second is not None
-    step = np.float32(call.per_tensor(first)[0]) * call.quantization(second).scale
+    weights = call["filter" if call.has("filter") else "weights"]
+    step = np.float32(call.per_tensor(call["input"])[0]) * call.quantization(weights).scale
     scale = bias.quantization.scale
     near = np.abs(step - scale) / step < np.float32(spec.tolerance)
     rescale = Rescale.of_scales(

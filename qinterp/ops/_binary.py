@@ -23,9 +23,9 @@ from qinterp.numerics.scales import ACTIVATIONS
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, check_activation, float_clamp
 from qinterp.ops._elementwise import broadcast_shape, quantize_real, real_finish
 from qinterp.ops._fused import fuse
-from qinterp.ops._operator import NO_NOTES, Notes, Operator, Recipe, Run
+from qinterp.ops._operator import NO_NOTES, Notes, Operator, Run
 from qinterp.ops._tails import Elementwise
-from qinterp.scheme import Policy, RecipeChoice, Scheme
+from qinterp.scheme import Policy, RecipeChoice
 
 Codes = npt.NDArray[np.int64]
 Function = Callable[[Any, Any], Any]
@@ -39,18 +39,18 @@ _EXACT_BITS = 62
 class Binary(Operator):
     """An elementwise operator of two operands, which may also be integers without a scale.
 
-    Those have one arithmetic in every scheme, the recipe "integers".
+    Those have the recipe "integers" in every scheme.
     """
 
     def __init__(self, kind: str, attributes: Mapping[str, Any] | None = None) -> None:
         super().__init__(kind, ("input1", "input2"), attributes)
 
-    def choose(self, call: Call, scheme: Scheme) -> tuple[Recipe, RecipeChoice, Policy]:
-        """See :meth:`Operator.choose`."""
-        if is_plain(call["input1"]):
-            choice = RecipeChoice("integers")
-            return self.recipes[choice.name], choice, scheme.policy(call.facts())
-        return super().choose(call, scheme)
+    def choice(self, call: Call, policy: Policy) -> RecipeChoice | None:
+        """See :meth:`Operator.choice`."""
+        if not is_plain(call["input1"]):
+            return super().choice(call, policy)
+        named = policy.recipe
+        return named if named and named.name == "integers" else RecipeChoice("integers")
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -73,15 +73,16 @@ def one_type(call: Call, *dtypes: str) -> None:
     call.types(input1=dtypes, input2=(first,), output=(first,))
 
 
-def integers(call: Call, function: Function, *dtypes: str) -> Run:
+def integers(call: Call, function: Function, *dtypes: str, activated: bool = True) -> Run:
     """``function`` modulo the width of the type, then the activation.
 
     Parameters
     ----------
     dtypes : what LiteRT has it for.
+    activated : the activation is read.
     """
     one_type(call, *dtypes)
-    low, high = ACTIVATIONS[call.attributes.get("activation", "none")]
+    low, high = ACTIVATIONS[call.attributes.get("activation", "none") if activated else "none"]
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         with np.errstate(over="ignore"):

@@ -216,11 +216,7 @@ class Operator:
             raise UnsupportedOperatorError(
                 call.where(f"scheme {scheme.name!r} has no {self.kind} here: {policy.lacks}")
             )
-        choice = policy.recipe
-        first = call.subject
-        if choice is None and self.float_recipe and first is not None and first.is_float:
-            choice = RecipeChoice(self.float_recipe)
-        choice = choice or RECIPES.standard(self.kind, policy.recipes)
+        choice = self.choice(call, policy)
         if choice is None or choice.name not in self.recipes:
             raise UnsupportedOperatorError(
                 call.where(f"scheme {scheme.name!r} has no rule for {self.kind}")
@@ -231,6 +227,13 @@ class Operator:
         if policy.unsigned == "as_signed" and call.is_unsigned:
             recipe = replace(recipe, prepare=_as_signed(recipe.prepare))
         return recipe, choice, policy
+
+    def choice(self, call: Call, policy: Policy) -> RecipeChoice | None:
+        """The recipe that a policy names for this call, or else its family."""
+        first = call.subject
+        if policy.recipe is None and self.float_recipe and first is not None and first.is_float:
+            return RecipeChoice(self.float_recipe)
+        return policy.recipe or RECIPES.standard(self.kind, policy.recipes)
 
     @property
     def source_file(self) -> str:

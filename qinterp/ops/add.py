@@ -1,12 +1,14 @@
 """Addition with broadcasting (clause O-add).
 
-Source: tflite/kernels/add.cc; tflite/kernels/internal/reference/add.h, integer_ops/add.h.
+Source: tflite/kernels/add.cc; tflite/kernels/internal/reference/add.h, integer_ops/add.h;
+tensorflow/lite/micro/kernels/add.cc.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,10 +50,23 @@ def real(call: Call) -> Run:
     return real_sum(call, 1)
 
 
-@ADD.recipe("integers")
+@dataclass(frozen=True)
+class PlainSum:
+    """Integers that stand for themselves.
+
+    Attributes
+    ----------
+    activation : some kernels do not read it.
+    """
+
+    activation: Literal["used", "ignored"] = "used"
+
+
+@ADD.recipe("integers", PlainSum)
 def plain(call: Call) -> Run:
     """The sum modulo the width of the type."""
-    return integers(call, np.add, "int16", "int32", "int64")
+    activated = call.params.activation == "used"
+    return integers(call, np.add, "int16", "int32", "int64", activated=activated)
 
 
 @ADD.recipe("float32", floats=True)

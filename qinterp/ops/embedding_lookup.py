@@ -1,13 +1,15 @@
 """Rows of a table, picked by index, dequantized where the output is real (O-embedding_lookup).
 
-Source: tflite/kernels/embedding_lookup.cc EvalSimple, EvalHybrid.
+Source: tflite/kernels/embedding_lookup.cc EvalSimple, EvalHybrid; tensorflow/lite/micro/kernels/
+embedding_lookup.cc.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -35,7 +37,19 @@ def shapes(call: Call) -> list[Shape]:
     return [(count, *table.shape[1:])]
 
 
-@EMBEDDING_LOOKUP.recipe("lookup", family=ANY_FAMILY)
+@dataclass(frozen=True)
+class Lookup:
+    """How a table on several scales is dequantized.
+
+    Attributes
+    ----------
+    scales : each row by its own, or all by that of the first row.
+    """
+
+    scales: Literal["own", "first"] = "own"
+
+
+@EMBEDDING_LOOKUP.recipe("lookup", Lookup, family=ANY_FAMILY)
 def lookup(call: Call) -> Run:
     """Codes as they are, or ``code * scale`` in float32."""
     call.types(indices=("int32",))
@@ -88,5 +102,6 @@ def row_scales(call: Call) -> Array:
         call.unsupported(f"table {table.describe()} must have zero points of 0")
     if q.scale.size > 1 and (q.axis != 0 or q.scale.size != table.shape[0]):
         call.unsupported(f"table {table.describe()} must have one scale, or one a row")
-    scales: Array = np.broadcast_to(q.scale, table.shape[:1])
+    scale = q.scale[:1] if call.params.scales == "first" else q.scale
+    scales: Array = np.broadcast_to(scale, table.shape[:1])
     return scales.reshape(-1, *(1 for _ in table.shape[1:]))

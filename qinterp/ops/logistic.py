@@ -73,20 +73,25 @@ def gemmlowp(call: Call) -> Run:
 
 @LOGISTIC.recipe("float32", Libm, floats=True)
 def float32(call: Call) -> Run:
-    """In three pieces: exp(x) below -9, 1 from where float32 has no more digits."""
+    """See :func:`in_pieces`."""
     call.types(input=("float32",), output=("float32",))
     library = functions(call.params)
-    one = np.float32(1)
-    upper, lower = np.float32(16.619047164916992188), np.float32(-9)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        x = values[0]
-        with np.errstate(all="ignore"):
-            below = x < lower
-            e = library["exp"](np.where(below, x, -x))
-            return [np.where(x > upper, one, np.where(below, e, one / (one + e)))]
+        return [in_pieces(values[0], library)]
 
     return run
+
+
+def in_pieces(x: Array, library: Mapping[str, Function]) -> Array:
+    """In float32, and in pieces: exp(x) below -9, 1 from where there are no more digits."""
+    one = np.float32(1)
+    upper, lower = np.float32(16.619047164916992188), np.float32(-9)
+    with np.errstate(all="ignore"):
+        below = x < lower
+        e = library["exp"](np.where(below, x, -x))
+        result: Array = np.where(x > upper, one, np.where(below, e, one / (one + e)))
+    return result
 
 
 @LOGISTIC.recipe("real", Real, family="real")

@@ -1,6 +1,7 @@
 """The square of a difference, with broadcasting (clause O-squared_difference).
 
-Source: tflite/kernels/squared_difference.cc Prepare, SquaredDifference.
+Source: tflite/kernels/squared_difference.cc Prepare, SquaredDifference; tensorflow/lite/micro/
+kernels/squared_difference.cc.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def from_tflite(options: Any) -> Mapping[str, Any]:
 @SQUARED_DIFFERENCE.recipe("rescaled_square", RescaledSquare, family="tflite")
 def rescaled(call: Call) -> Run:
     """``out = zo + r((r1((x1 - z1) << n) - r2((x2 - z2) << n)) ** 2)``."""
-    one_type(call, "int8")
+    one_type(call, "int8", "int16")
     params: RescaledSquare = call.params
     first, second, twice = on_common_scale(call, params.left_shift)
     scale_out, zero_point = call.per_tensor(call.output)

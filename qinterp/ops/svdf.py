@@ -2,13 +2,14 @@
 
 Source: tflite/kernels/svdf.cc Prepare; tflite/kernels/internal/reference/svdf.h EvalIntegerSVDF,
 EvalFloatSVDF; for float32 also tflite/kernels/internal/optimized/neon_tensor_utils.cc, which x86
-builds compile too.
+builds compile too, and tensorflow/lite/micro/kernels/svdf_common.cc.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -59,7 +60,21 @@ def shapes(call: Call) -> list[Shape]:
     return [(batch, filters // rank)]
 
 
-@SVDF.recipe("accumulate", family=ANY_FAMILY)
+@dataclass(frozen=True)
+class IntegerSums:
+    """What kernels accept; none of them applies the activation.
+
+    Attributes
+    ----------
+    states : types of the state, and of the time weights with it.
+    activation : the only one that is accepted, or any.
+    """
+
+    states: Literal["int16", "int8_or_int16"] = "int16"
+    activation: Literal["relu", "any"] = "relu"
+
+
+@SVDF.recipe("accumulate", IntegerSums, family=ANY_FAMILY)
 def accumulate(call: Call) -> Run:
     """``state <- features of the input``; ``out = r(sum of the time products + bias)``.
 
@@ -68,12 +83,18 @@ def accumulate(call: Call) -> Run:
     """
     if call.policy.tail is not None:
         raise SchemeError(call.where("a tail has no meaning here: svdf has none"))
+    if call.policy.bias is not None:
+        raise SchemeError(call.where("bias has no meaning here: svdf does not rescale it"))
+    params: IntegerSums = call.params
     call.types(
-        input=("int8",), weights_feature=("int8",), weights_time=("int16",), bias=("int32",),
-        state=("int16",), output=("int8",),
+        input=("int8",), weights_feature=("int8",), bias=("int32",), output=("int8",),
+        state=("int8", "int16") if params.states == "int8_or_int16" else ("int16",),
+        weights_time=(call["state"].dtype,),
     )  # fmt: skip
-    if call.attributes["activation"] != "relu":  # the kernel demands it, and does not apply it
+    if params.activation == "relu" and call.attributes["activation"] != "relu":
         call.unsupported(f"activation must be relu, got {call.attributes['activation']!r}")
+    if call.per_tensor(call["state"])[1]:
+        call.unsupported(f"state {call['state'].describe()} must have the zero point 0")
     rank = call.attributes["rank"]
     batch, units = call.output.shape
     filters, memory = call["weights_time"].shape
@@ -82,6 +103,7 @@ def accumulate(call: Call) -> Run:
     times = np.ascontiguousarray(call.value("weights_time").reshape(units, 1, 1, rank * memory))
     bias = bias_reader(call, units)
     policy = call.policy.accumulator
+    state_type = call["state"].numpy_dtype
     no_zero_point = np.zeros(filters, np.int64)
     to_state = _finish(call, "input", "weights_feature", call["state"])
     to_output = _finish(call, "state", "weights_time", call.output)
@@ -91,7 +113,7 @@ def accumulate(call: Call) -> Run:
         dot, overflowed = _kernels.matmul(
             values[0], features, None, x_zero_point, no_zero_point, policy.codes
         )
-        newest = to_state(dot, np.empty(dot.shape, np.int16))
+        newest = to_state(dot, np.empty(dot.shape, state_type))
         old = values[4].reshape(batch, filters, memory)
         state = np.concatenate([old[:, :, 1:], newest[:, :, None]], axis=2)
         # a product of each unit with its own states: a convolution with as many groups
@@ -107,9 +129,27 @@ def accumulate(call: Call) -> Run:
     return run
 
 
-@SVDF.recipe("float32", floats=True)
+@dataclass(frozen=True)
+class FloatSums:
+    """How float32 sums are made.
+
+    Attributes
+    ----------
+    lanes : whole blocks of as many products are added lane by lane, then the lanes, then the rest.
+    bias : the sum of a unit's filters starts from it, or it is added to that.
+    """
+
+    lanes: int = 4
+    bias: Literal["first", "last"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.lanes < 1:
+            raise ValueError(f"lanes must be at least 1, got {self.lanes}")
+
+
+@SVDF.recipe("float32", FloatSums, floats=True)
 def float32(call: Call) -> Run:
-    """The same in float32; products are added in four lanes."""
+    """The same in float32."""
     floats = ("float32",)
     call.types(
         input=floats, weights_feature=floats, weights_time=floats, bias=floats, state=floats,
@@ -121,33 +161,39 @@ def float32(call: Call) -> Run:
     if call.attributes["activation"] not in ("none", "relu"):
         call.unsupported(f"activation {call.attributes['activation']!r}")
     relu = call.attributes["activation"] == "relu"
+    sums: FloatSums = call.params or FloatSums()  # none where the codes were dequantized
+    lanes = sums.lanes
 
+    @np.errstate(all="ignore")  # infinities are what they are, in silence
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         x, features, times, bias, old = values
-        newest = add_in_lanes(x[:, None, :], features)
+        newest = add_in_lanes(x[:, None, :], features, lanes)
         kept = old.reshape(batch, filters, memory)[:, :, 1:]
         state = np.concatenate([kept, newest[:, :, None]], axis=2)
-        by_filter = add_in_lanes(times, state).reshape(batch, units, rank)
-        total = add_in_lanes(by_filter, np.float32(1))
-        if bias is not None:
-            total = total + bias
+        by_filter = add_in_lanes(times, state, lanes).reshape(batch, units, rank)
+        if bias is not None and sums.bias == "first":
+            total = np.broadcast_to(bias, (batch, units))
+            for i in range(rank):
+                total = total + by_filter[..., i]
+        else:
+            total = add_in_lanes(by_filter, np.float32(1), lanes)
+            total = total if bias is None else total + bias
         out = np.maximum(total, np.float32(0)) if relu else total
         return [out, np.ascontiguousarray(state).reshape(old.shape)]
 
     return run
 
 
-_LANES = 4
-
-
-def add_in_lanes(a: Array, b: Any) -> Array:
-    """Sums of ``a * b`` over the last axis: whole blocks in four lanes, then the rest singly."""
+def add_in_lanes(a: Array, b: Any, count: int) -> Array:
+    """Sums of ``a * b`` over the last axis: whole blocks in lanes, then the rest singly."""
     a, b = np.broadcast_arrays(a, b)
-    whole = a.shape[-1] // _LANES * _LANES
-    lanes = np.zeros((*a.shape[:-1], _LANES), np.float32)
-    for start in range(0, whole, _LANES):
-        lanes += a[..., start : start + _LANES] * b[..., start : start + _LANES]
-    total: Array = lanes[..., 0] + lanes[..., 1] + lanes[..., 2] + lanes[..., 3]
+    whole = a.shape[-1] // count * count
+    lanes = np.zeros((*a.shape[:-1], count), np.float32)
+    for start in range(0, whole, count):
+        lanes += a[..., start : start + count] * b[..., start : start + count]
+    total: Array = lanes[..., 0]
+    for lane in range(1, count):
+        total = total + lanes[..., lane]
     for i in range(whole, a.shape[-1]):
         total = total + a[..., i] * b[..., i]
     return total

@@ -21,12 +21,13 @@ from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.rounding import ROUNDING_CODE, Rounding
-from qinterp.numerics.stages import NAMED_STAGES, MultiplyHigh, ShiftLeft, ShiftRight, Stage
-from qinterp.ops._accumulate import check_overflow
+from qinterp.numerics.stages import NAMED_STAGES, Stage
+from qinterp.ops._accumulate import check_overflow, weight_zero_points
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._fixed_point_16 import logistic_table, tanh_table
 from qinterp.ops._operator import Notes, Operator, Run
 
+GATE_UNIT = 2.0**-12  # of what a gate activates: Q3.12
 GATES = ("input", "forget", "cell", "output")
 _PEEPHOLES = ("cell_to_input", "cell_to_forget", "cell_to_output")
 _NORMS = tuple(f"{gate}_layer_norm" for gate in GATES)
@@ -63,9 +64,7 @@ class Integer8x8x16:
     projection : stages of the projected hidden state.
     """
 
-    gate: tuple[Stage, ...] = (
-        ShiftLeft(), MultiplyHigh("ties_toward_positive"), ShiftRight("ties_to_away"),
-    )  # fmt: skip
+    gate: tuple[Stage, ...] = NAMED_STAGES["rescale"]
     product: Rounding = "ties_to_away"
     hidden: tuple[Stage, ...] = NAMED_STAGES["gemmlowp"]
     projection: tuple[Stage, ...] = NAMED_STAGES["gemmlowp"]
@@ -114,16 +113,25 @@ def shapes(call: Call) -> list[Shape]:
 @LSTM.recipe("integer_8x8_16", Integer8x8x16, family="tflite")
 def integer_8x8_16(call: Call) -> Run:
     """Gates, cell and hidden state step by step; every product is rescaled on its own."""
-    check_types(call)
+    check_types(call, "int8")
+    call.check(
+        len(call.attributes["intermediates"]) == 5
+        and call.attributes["intermediates"][4] is not None,
+        "an integer LSTM needs five intermediates, the last with the hidden state's scale",
+    )
     params: Integer8x8x16 = call.params
     coupled = call.get("input_to_input") is None
     sigmoid, tanh = logistic_table(3), tanh_table(3)
+
+    def factor(weight_scale: float, scale: float) -> Rescale:
+        return _float32_factor(call, weight_scale, scale, GATE_UNIT)
+
     gates = {
-        gate: activated_gate(call, gate, tanh if gate == "cell" else sigmoid)
+        gate: activated_gate(call, gate, tanh if gate == "cell" else sigmoid, factor)
         for gate in GATES
         if gate != "input" or not coupled
     }
-    log2 = cell_log2(call)
+    log2 = _cell_log2(call)
     tanh_of_cell = tanh_table(15 + log2)
     clip = _clip(call, "cell_clip", "cell_state", 32768.0, 32767.0)
     hide = _hidden(call, params)
@@ -159,25 +167,25 @@ def over_time(call: Call, step: Step, x: Array, h: Array, c: Array) -> tuple[Arr
     for at in np.moveaxis(x, axis, 0):
         h, c = step(np.ascontiguousarray(at), h, c)
         outputs.append(h)
-    out = np.stack(outputs, axis) if outputs else np.empty(shape, np.int8)
+    out = np.stack(outputs, axis) if outputs else np.empty(shape, h.dtype)
     return np.ascontiguousarray(out).reshape(shape), h, c
 
 
-def check_types(call: Call) -> None:
-    """Raise unless the operands are those of an integer LSTM of 8-bit codes."""
-    present = dict.fromkeys(_weights(call), ("int8",)) | {f"{g}_bias": ("int32",) for g in GATES}
+def check_types(call: Call, kind: str) -> None:
+    """Raise unless the operands are those of an LSTM whose activations are of type ``kind``."""
+    weights, bias, cell = {
+        "int8": ("int8", "int32", "int16"),
+        "int16": ("int8", "int64", "int16"),
+        "float32": ("float32", "float32", "float32"),
+    }[kind]
+    present = dict.fromkeys(_weights(call), (weights,)) | {f"{g}_bias": (bias,) for g in GATES}
     call.types(
-        input=("int8",), **present, projection=("int8",), projection_bias=("int32",),
-        output_state=("int8",), cell_state=("int16",), output=("int8",),
+        input=(kind,), **present, projection=(weights,), projection_bias=(bias,),
+        output_state=(kind,), cell_state=(cell,), output=(kind,),
     )  # fmt: skip
     for name in (*_PEEPHOLES, *_NORMS):
         if call.get(name) is not None:
             call.unsupported(f"operand {name!r} (peephole or layer normalization)")
-    call.check(
-        len(call.attributes["intermediates"]) == 5
-        and call.attributes["intermediates"][4] is not None,
-        "an integer LSTM needs five intermediates, the last with the hidden state's scale",
-    )
 
 
 def _weights(call: Call) -> list[str]:
@@ -189,7 +197,7 @@ def _weights(call: Call) -> list[str]:
     ]
 
 
-def cell_log2(call: Call) -> int:
+def _cell_log2(call: Call) -> int:
     """The cell's scale as a power of two."""
     scale = call.per_tensor(call["cell_state"])[0]
     exponent = round(math.log2(scale))
@@ -216,23 +224,24 @@ def _float32_factor(call: Call, *steps: float) -> Rescale:
 
 
 Product = Callable[[Array], npt.NDArray[np.int64]]
+GateFactor = Callable[[float, float], Rescale]
+"""From the scales of a gate's weights and of their operand to the factor of their product."""
 Gate = Callable[[Array, Array], npt.NDArray[np.int64]]
 
 
-def _product(call: Call, operand: str, weights: str, bias: str | None) -> Product:
+def _product(
+    call: Call, operand: str, weights: str, bias: str | None, factor: GateFactor
+) -> Product:
     """A gate's rescaled product of codes of ``operand``, not saturated."""
     scale, zero_point = call.per_tensor(call[operand])
     w = call.value(weights)
     added = None if bias is None else np.ascontiguousarray(call.value(bias), np.int64)
-    no_zero_point = np.zeros(len(w), np.int64)
-    stages = Requantizer(
-        call.params.gate,
-        _float32_factor(call, call.per_tensor(call[weights])[0], scale, 2.0**-12),
-    )
+    w_zero_point = weight_zero_points(call, call[weights], len(w))
+    stages = Requantizer(call.params.gate, factor(call.per_tensor(call[weights])[0], scale))
     accumulator = call.policy.accumulator.codes
 
     def product(x: Array) -> npt.NDArray[np.int64]:
-        acc, overflowed = _kernels.matmul(x, w, added, zero_point, no_zero_point, accumulator)
+        acc, overflowed = _kernels.matmul(x, w, added, zero_point, w_zero_point, accumulator)
         if overflowed:
             check_overflow(call)
         return apply_stages(stages, acc)
@@ -240,10 +249,12 @@ def _product(call: Call, operand: str, weights: str, bias: str | None) -> Produc
     return product
 
 
-def activated_gate(call: Call, gate: str, function: npt.NDArray[np.int16]) -> Gate:
+def activated_gate(
+    call: Call, gate: str, function: npt.NDArray[np.int16], factor: GateFactor
+) -> Gate:
     """A gate's activation in Q0.15; the sum saturates after each of its two terms."""
-    from_input = _product(call, "input", f"input_to_{gate}", f"{gate}_bias")
-    from_state = _product(call, "output_state", f"recurrent_to_{gate}", None)
+    from_input = _product(call, "input", f"input_to_{gate}", f"{gate}_bias", factor)
+    from_state = _product(call, "output_state", f"recurrent_to_{gate}", None, factor)
 
     def activation(x: Array, h: Array) -> npt.NDArray[np.int64]:
         first = np.clip(from_input(x), -32768, 32767)

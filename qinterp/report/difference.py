@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def run_diff(
     *,
     origin: str = "",
     model: str = "",
+    options: Callable[[int], str | None] = lambda sample: None,
     match: Match = "auto",
     labels: Sequence[int] | None = None,
     original: Graph | str | os.PathLike[str] | None = None,
@@ -58,7 +60,8 @@ def run_diff(
     Parameters
     ----------
     origin : where the inputs come from, for the heading.
-    model : what the user calls the model, for the hint at ``qinterp explain``.
+    model, options : what the user calls the model, and the options that give a sample by its
+        number, for the hint at ``qinterp explain``; no hint without them.
     tolerance : name or file of tolerances. Without these, ``fail_lsb`` is the most that any node
         may create or differ by; without both, nothing may differ.
     as_json : print JSON and nothing else.
@@ -89,9 +92,9 @@ def run_diff(
         except OSError as error:
             raise InputError(f"{csv_file}: {error.strerror}") from None
     if as_json:
-        print(json.dumps(to_json(found, allowed), indent=2))
+        print(json.dumps(to_json(found, allowed), indent=2, allow_nan=False))
     else:
-        print_diff(found, allowed, origin, model)
+        print_diff(found, allowed, origin, model, options)
     failed = bool(found.violations(allowed)) if allowed is not None else not found.same
     if found.samples and not found.compared and found.nodes:
         reason = next((n.reason for n in found.nodes if n.reason), "no node's output was captured")
@@ -119,7 +122,11 @@ def _progress() -> Iterator[Callable[[int, int | None], None] | None]:
 
 
 def print_diff(
-    found: Diff, allowed: Tolerances | None = None, origin: str = "", model: str = ""
+    found: Diff,
+    allowed: Tolerances | None = None,
+    origin: str = "",
+    model: str = "",
+    options: Callable[[int], str | None] = lambda sample: None,
 ) -> None:
     """The table, the first divergence, why, and what it does to the outputs."""
     samples = f"{found.samples} sample{'' if found.samples == 1 else 's'}"
@@ -138,7 +145,7 @@ def print_diff(
         [_row(entry) for entry in found.nodes],
     )  # fmt: skip
     say("")
-    _print_first(found, model)
+    _print_first(found, model, options)
     for effect in found.outputs.values():
         _print_effect(effect)
     _print_inputs(found)
@@ -174,7 +181,7 @@ def _most(found: Differences | None) -> str:
     return str(found.max_lsb) if found is not None and found.count else ""
 
 
-def _print_first(found: Diff, model: str) -> None:
+def _print_first(found: Diff, model: str, options: Callable[[int], str | None]) -> None:
     first = found.first
     if first is None:
         seen, nodes = found.compared, len(found.nodes)
@@ -191,8 +198,10 @@ def _print_first(found: Diff, model: str) -> None:
     if here.max_lsb > 1:
         text += f"; the largest at {first.element(here.tensor, here.where)} of sample {here.sample}"
     paragraph("", text)
-    if model and here.first_sample == 0 and {found.a, found.b} <= set(scheme_names()):
-        paragraph("", f"see qinterp explain {model} '{place}' -s {found.a} -s {found.b}")
+    option = options(here.first_sample or 0)
+    if model and option is not None and {found.a, found.b} <= set(scheme_names()):
+        element = f"{shlex.quote(model)} {shlex.quote(place)} {option}"
+        paragraph("", f"see qinterp explain {element} -s {found.a} -s {found.b}")
     _print_reasons(found)
 
 
@@ -203,15 +212,21 @@ def _print_reasons(found: Diff) -> None:
         if entry.blame is not None:
             by_reason.setdefault(entry.blame.reason, []).append(entry)
     for entries in list(by_reason.values())[:_REASONS]:
-        first, *others = entries
-        paragraph("why", str(first.blame))
-        if others:
+        paragraph("why", _sentence(entries))
+        if others := entries[1:]:
             more = sum(n.created.count for n in others if n.created is not None)
             names = ", ".join(n.node.name for n in others)
             paragraph("", f"the same in {names}: {more} elements")
     rest = [n.node.name for entries in list(by_reason.values())[_REASONS:] for n in entries]
     if rest:
         paragraph("", f"and for other reasons in {', '.join(rest)}")
+
+
+def _sentence(entries: Sequence[NodeDiff]) -> str:
+    """The blame of the first, with the schemes that give exactly what all of them have."""
+    blames = [entry.blame for entry in entries if entry.blame is not None]
+    common = [s for s in blames[0].schemes if all(s in blame.schemes for blame in blames)]
+    return blames[0].sentence(common)
 
 
 def _histogram(found: Differences) -> str:
@@ -225,8 +240,7 @@ def _print_effect(effect: OutputEffect) -> None:
     paragraph(
         "output",
         f"{effect.tensor}: largest error {effect.max_error:.4g} (mean {effect.mean_error:.3g}), "
-        f"relative {100 * effect.relative_error:.3g} %, SQNR "
-        + (f"{effect.sqnr:.1f} dB" if math.isfinite(effect.sqnr) else "infinite"),
+        + _relative(effect),
     )
     if not effect.rows:
         return
@@ -254,6 +268,13 @@ def _print_effect(effect: OutputEffect) -> None:
                 f"{names[side]} is {verdict} 0.5 % of the float original "
                 f"({0.0 - 100 * drop:+.2f} % top-1)",
             )
+
+
+def _relative(effect: OutputEffect) -> str:
+    if not math.isfinite(effect.relative_error):
+        return "of an output that is all zero in A"
+    sqnr = f"{effect.sqnr:.1f} dB" if math.isfinite(effect.sqnr) else "infinite"
+    return f"relative {100 * effect.relative_error:.3g} %, SQNR {sqnr}"
 
 
 def _print_inputs(found: Diff) -> None:
@@ -331,8 +352,10 @@ def _node(entry: NodeDiff) -> dict[str, Any]:
         "blame": None
         if blame is None
         else {
-            "sentence": blame.sentence,
+            "sentence": str(blame),
+            "where": blame.where,
             "reason": blame.reason,
+            "counts": blame.counts,
             "groups": [list(groups) for groups in blame.groups],
             "changes": [dict(changes) for changes in blame.changes],
             "schemes": list(blame.schemes),
@@ -414,7 +437,7 @@ def to_csv(found: Diff) -> str:
             [entry.node.name, entry.node.kind, entry.status]
             + ([known.size, known.unit] if known is not None else ["", ""])
             + [_cell(part, name) for part in parts for name in fields]
-            + [entry.amplification, entry.blame.sentence if entry.blame is not None else ""]
+            + [entry.amplification, entry.blame or ""]
         )
     return stream.getvalue()
 

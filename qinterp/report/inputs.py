@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +82,17 @@ class Samples(Sequence[dict[str, Array]]):
 
 @dataclass(frozen=True)
 class DiffInputs:
-    """What a comparison runs on, with the labels and the float model where they are known."""
+    """What a comparison runs on, with the labels and the float model where they are known.
+
+    ``options`` are what gives a verb of one sample the same input, by the number of the sample;
+    None if no options do.
+    """
 
     inputs: Sequence[dict[str, Array]]
     origin: str
     labels: list[int] | None = None
     original: Graph | None = None
+    options: Callable[[int], str | None] = lambda sample: None
 
 
 def choose_for_diff(
@@ -120,10 +126,18 @@ def choose_for_diff(
             return DiffInputs([dumped], f"the dump {dump}", classes, real)
     if file is not None or random_count is not None or own is None:
         if file is not None:
-            return DiffInputs([_from_file(graph, file)], str(file), classes, real)
+            arrays = [_from_file(graph, file)]
+            option = f"-i {shlex.quote(str(file))}"
+            return DiffInputs(arrays, str(file), classes, real, lambda sample: option)
         count = random_count or 1
         made = Samples(count, lambda i: random_inputs(graph, seed + i))
-        return DiffInputs(made, f"{count} random, seed {seed}", classes, real)
+        return DiffInputs(
+            made,
+            f"{count} random, seed {seed}",
+            classes,
+            real,
+            lambda sample: f"--seed {seed + sample}" if own is None else None,
+        )
     count = 1 if dump is not None and samples is None else min(samples or 50, len(own.labels))
     if real is None:
         name = graph.name.replace(".tflite", "_float.tflite")
@@ -133,6 +147,7 @@ def choose_for_diff(
         f"the model's first {count} own samples" if count > 1 else "the model's own sample 0",
         classes or [int(label) for label in own.labels[:count]],
         real,
+        lambda sample: f"--sample {sample}",
     )
 
 

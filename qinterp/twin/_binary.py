@@ -40,12 +40,13 @@ def reals(t: Twin, index: Index) -> tuple[Fraction, Fraction]:
     return first * scale(t.call["input1"]), second * scale(t.call["input2"])
 
 
-def integer(t: Twin, value: int) -> int:
-    """An integer in the width of the output, then the activation."""
+def integer(t: Twin, value: int, *, activated: bool = True) -> int:
+    """An integer in the width of the output, then the activation if it is read."""
     dtype = t.call.output.dtype
     bits = int(dtype.lstrip("uint"))
     value = value % 2**bits if dtype[0] == "u" else fitted(value, bits, "wrap")
-    low, high = ACTIVATION_LIMITS[t.call.attributes.get("activation", "none")]
+    named = t.call.attributes.get("activation", "none") if activated else "none"
+    low, high = ACTIVATION_LIMITS[named]
     value = value if low is None else max(value, int(low))
     return value if high is None else min(value, int(high))
 

@@ -33,7 +33,7 @@ def real(t: Twin, output: int, index: Index) -> int:
 def plain(t: Twin, output: int, index: Index) -> int:
     """One sum in the width of the type."""
     a, b = operands(t, index)
-    return integer(t, a + b)
+    return integer(t, a + b, activated=t.params.activation == "used")
 
 
 @twin("add", "float32")

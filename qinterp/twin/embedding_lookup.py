@@ -22,7 +22,8 @@ def lookup(t: Twin, output: int, index: Index) -> Number:
     element = t.at("table", _place(table.shape, (row, *index[1:]), table.dtype == "int4"))
     if element > 127:
         element -= 256  # bytes are read as int8
-    return float(float_of(Fraction(element) * scale(table, row), 32))
+    channel = 0 if t.params.scales == "first" else row
+    return float(float_of(Fraction(element) * scale(table, channel), 32))
 
 
 def _place(shape: Sequence[int], index: Index, packed: bool) -> Index:

@@ -63,7 +63,8 @@ def _plain(t: Twin, x: Fraction) -> float:
     return float(f32(1 / f32(1 + Fraction(e))))
 
 
-def _in_pieces(t: Twin, x: Fraction) -> Fraction:
+def in_pieces(t: Twin, x: Fraction) -> Fraction:
+    """In float32: exp(x) below -9, 1 from where there are no more digits."""
     if x > Fraction(float.fromhex("0x1.09e79ep+4")):
         return Fraction(1)
     if x < -9:
@@ -71,5 +72,5 @@ def _in_pieces(t: Twin, x: Fraction) -> Fraction:
     return Fraction(_plain(t, x))
 
 
-float32("logistic", _in_pieces)
+float32("logistic", in_pieces)
 real("logistic", lambda t, x: logistic(min(max(x, Fraction(-1000)), Fraction(1000)), 60))

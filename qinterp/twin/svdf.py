@@ -39,33 +39,39 @@ def svdf_float(t: Twin, output: int, index: Index) -> float:
     rank = t.call.attributes["rank"]
     _, memory = t.call["weights_time"].shape
     size = t.call["input"].shape[1]
+    count = t.params.lanes if t.params else 4
 
     def by_filter(f: int) -> Fraction:
         newest = _in_lanes(
-            [(t.at("input", (batch, c)), t.at("weights_feature", (f, c))) for c in range(size)]
+            [(t.at("input", (batch, c)), t.at("weights_feature", (f, c))) for c in range(size)],
+            count,
         )
         states = [t.at("state", (batch, f * memory + m)) for m in range(1, memory)] + [newest]
         times = [t.at("weights_time", (f, m)) for m in range(memory)]
-        return _in_lanes(list(zip(times, states, strict=True)))
+        return _in_lanes(list(zip(times, states, strict=True)), count)
 
-    total = _in_lanes([(by_filter(f), 1) for f in range(unit * rank, unit * rank + rank)])
-    if t.call.get("bias"):
-        total = float_of(total + Fraction(t.at("bias", (unit,))), 32)
+    filters = [by_filter(f) for f in range(unit * rank, unit * rank + rank)]
+    bias = Fraction(t.at("bias", (unit,))) if t.call.get("bias") else None
+    if bias is not None and t.params and t.params.bias == "first":
+        total = _add(filters, bias)
+    else:
+        total = _in_lanes([(f, 1) for f in filters], count)
+        total = total if bias is None else float_of(total + bias, 32)
     return float(max(total, Fraction(0)) if t.call.attributes["activation"] == "relu" else total)
 
 
-def _in_lanes(pairs: Sequence[tuple[Any, Any]]) -> Fraction:
-    """The sum of products, as four lanes and a rest add it up in float32."""
-    whole = len(pairs) // 4 * 4
+def _in_lanes(pairs: Sequence[tuple[Any, Any]], count: int) -> Fraction:
+    """The sum of products, as lanes and a rest add it up in float32."""
+    whole = len(pairs) // count * count
     products = [float_of(Fraction(a) * Fraction(b), 32) for a, b in pairs]
+    lanes = [_add(products[lane:whole:count], Fraction(0)) for lane in range(count)]
+    return _add(products[whole:], _add(lanes[1:], lanes[0]))
 
-    def add(terms: Sequence[Fraction], start: Fraction) -> Fraction:
-        for term in terms:
-            start = float_of(start + term, 32)
-        return start
 
-    lanes = [add(products[lane:whole:4], Fraction(0)) for lane in range(4)]
-    return add(products[whole:], add(lanes[1:], lanes[0]))
+def _add(terms: Sequence[Fraction], start: Fraction) -> Fraction:
+    for term in terms:
+        start = float_of(start + term, 32)
+    return start
 
 
 def _newest(t: Twin, batch: int, f: int) -> int:

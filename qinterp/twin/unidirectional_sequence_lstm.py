@@ -7,11 +7,12 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from qinterp.twin._accumulate import accumulate
+from qinterp.twin._accumulate import accumulate, weight_zero_point
 from qinterp.twin._arithmetic import Factor, factor, fitted, float_of, rounded, run_stages
 from qinterp.twin._fixed_point_16 import ONE, logistic, tanh
 from qinterp.twin._twin import Index, Twin, scale, twin, zero_point
 
+GATE_UNIT = Fraction(1, 2**12)
 _SMALL = Fraction(1, 2**15)
 
 
@@ -87,7 +88,10 @@ def _gate(t: Twin, gate: str, time: int, batch: int, cell: int) -> int:
     def activate(total: int) -> int:
         return tanh(total, 3) if gate == "cell" else logistic(total, 3)
 
-    return activated_gate(t, gate, (time, batch, cell), _state, activate)
+    def by(weight_scale: Fraction, scale: Fraction) -> Factor:
+        return _factor32(t, weight_scale, scale, GATE_UNIT)
+
+    return activated_gate(t, gate, (time, batch, cell), _state, activate, by)
 
 
 def activated_gate(
@@ -96,6 +100,7 @@ def activated_gate(
     at: tuple[int, int, int],
     state: Callable[[Twin, int, int, int], int],
     activate: Callable[[int], int],
+    factor_of: Callable[[Fraction, Fraction], Factor],
 ) -> int:
     """A gate at (time, batch, cell), given the output states before."""
     time, batch, cell = at
@@ -113,8 +118,9 @@ def activated_gate(
             ("output_state", f"recurrent_to_{gate}", h, None),
         ):
             taps = [(v, t.at(weights, (cell, i))) for i, v in enumerate(codes)]
-            acc = accumulate(t, taps, zero_point(t.call[operand]), 0, added)
-            by = _factor32(t, scale(t.call[weights]), scale(t.call[operand]), Fraction(1, 2**12))
+            zero = zero_point(t.call[operand])
+            acc = accumulate(t, taps, zero, weight_zero_point(t, weights, cell), added)
+            by = factor_of(scale(t.call[weights]), scale(t.call[operand]))
             total = fitted(total + run_stages(t, t.params.gate, acc, by), 16, "saturate")
         value = activate(total)
         t.say(f"{gate} gate", value, text=f"of {total}")

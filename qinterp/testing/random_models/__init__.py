@@ -34,7 +34,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     kind: family.dtypes for kind, family in FAMILIES.items() if family.dtypes
 }
 
-# Pairs that LiteRT runs, but not, or not properly, in its reference kernels.
+# Pairs that LiteRT's reference kernels do not run, or not properly, but its other ones or another
+# runtime do.
 BEYOND_REFERENCE: dict[str, tuple[str, ...]] = {
     kind: family.beyond_reference for kind, family in FAMILIES.items() if family.beyond_reference
 }

@@ -316,7 +316,7 @@ def generates(
     dtypes : sequence of str
         The labels that LiteRT's reference kernels run.
     beyond_reference : sequence of str
-        Those that only its other kernels run.
+        Those that only its other kernels, or another runtime, run.
     """
 
     def register(function: Generator) -> Generator:

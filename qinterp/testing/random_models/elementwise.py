@@ -132,7 +132,7 @@ def div(draw: Draw) -> Case:
     return draw.case([y])
 
 
-@generates("SQUARED_DIFFERENCE", dtypes=("int8", "float32"))
+@generates("SQUARED_DIFFERENCE", dtypes=("int8", "float32"), beyond_reference=("int16",))
 def squared_difference(draw: Draw) -> Case:
     """SQUARED_DIFFERENCE, broadcasting."""
     shapes = broadcast_shapes(draw)
@@ -144,6 +144,7 @@ def squared_difference(draw: Draw) -> Case:
         larger = max(first.scale, second.scale)
         # LiteRT aborts unless (2 * larger)**2 / (2**14 * output scale) is below one.
         steps = draw.pick([64.0, 128.0, 1.0, 0.01, draw.log_uniform(0.001, 1000.0)])
+        steps *= draw.pick([1024, 1024, 2]) if draw.dtype == "int16" else 1
         output = Quant(draw.float32(larger**2 * steps), draw.zero_point(draw.dtype))
     operands = _two_operands(draw, shapes, first, second)
     y = draw.output(shapes[2], draw.dtype, output)

@@ -340,9 +340,10 @@ def batch_and_space(draw: Draw) -> Case:
     blocks = [draw.pick([1, 2, 2, 3]) for _ in range(spatial)]
     inner = [draw.size(4) for _ in range(spatial)]  # of every block's image
     margins = []
+    most = draw.pick([2, 2, 0])
     for block, size in zip(blocks, inner, strict=True):
-        before = draw.integer(0, min(2, block * size - 1))
-        margins.append([before, draw.integer(0, min(2, block * size - 1 - before))])
+        before = draw.integer(0, min(most, block * size - 1))
+        margins.append([before, draw.integer(0, min(most, block * size - 1 - before))])
     batch, depth = draw.pick([1, 2]), draw.size(8)
     space = tuple(
         block * size - sum(margin)

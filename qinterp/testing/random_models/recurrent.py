@@ -18,8 +18,9 @@ def _constant(draw: Draw, name: str, shape: tuple[int, ...], dtype: str, scale: 
 def _bias(draw: Draw, name: str, size: int, scale: float, spread: float) -> str:
     if draw.dtype == "float32":
         return draw.writer.constant(name, draw.floats((size,), 0.5))
-    values = np.rint(draw.rng.normal(0, spread, size)).astype(np.int32)
-    return draw.writer.constant(name, values, scale=scale)
+    values = np.rint(draw.rng.normal(0, spread, size))
+    kind = np.int64 if draw.dtype == "int16" else np.int32
+    return draw.writer.constant(name, values.astype(kind), scale=scale)
 
 
 def _scale(draw: Draw, size: float) -> float:
@@ -64,9 +65,9 @@ def svdf(draw: Draw) -> Case:
     return draw.case([y])
 
 
-@generates("UNIDIRECTIONAL_SEQUENCE_LSTM", dtypes=("int8", "float32"))
+@generates("UNIDIRECTIONAL_SEQUENCE_LSTM", dtypes=("int8", "float32"), beyond_reference=("int16",))
 def lstm(draw: Draw) -> Case:
-    """UNIDIRECTIONAL_SEQUENCE_LSTM over a few steps; int8 with an int16 cell.
+    """UNIDIRECTIONAL_SEQUENCE_LSTM over a few steps; int8 or int16 with an int16 cell.
 
     Some couple the input gate to the forget gate, clip the cell, or project the output.
     """
@@ -75,18 +76,22 @@ def lstm(draw: Draw) -> Case:
     coupled, projected = draw.chance(0.25), draw.chance(0.25)
     units = draw.pick([1, 2, 5, 8]) if projected else cells
     time_major = draw.chance(0.3)
-    integer = draw.dtype == "int8"
+    integer = draw.dtype != "float32"
     steps_shape = (steps, batch) if time_major else (batch, steps)
+    code = 70 << (8 if draw.dtype == "int16" else 0)  # a typical one
 
-    quant = Quant(draw.scale(), draw.zero_point("int8")) if integer else None
+    quant = draw.quant(draw.dtype)
     x = draw.input((*steps_shape, size), draw.dtype, quant)
     input_scale = quant.scale if quant else 1.0
-    hidden = Quant(_scale(draw, 1 / 128), draw.pick([0, 0, draw.zero_point("int8")]))
-    state = Quant(_scale(draw, 1 / 128), draw.zero_point("int8")) if projected else hidden
+    hidden_zero_point = draw.pick([0, 0, draw.zero_point(draw.dtype)])
+    hidden = Quant(_scale(draw, 70 / code / 128), hidden_zero_point)
+    state = hidden
+    if projected:
+        state = Quant(_scale(draw, 70 / code / 128), draw.zero_point(draw.dtype))
 
     def weights(name: str, columns: int, column_scale: float) -> str:
         # Gate inputs of a few units, whatever the operand's scale is.
-        gate = draw.log_uniform(0.5, 8.0) / (np.sqrt(columns) * 70 * 70 * column_scale)
+        gate = draw.log_uniform(0.5, 8.0) / (np.sqrt(columns) * 70 * code * column_scale)
         scales[name] = draw.float32(gate)
         return _constant(draw, name, (cells, columns), "int8", scales[name])
 
@@ -95,10 +100,8 @@ def lstm(draw: Draw) -> Case:
     present = [gate for gate in gates if gate != "input" or not coupled]
     inputs = {g: weights(f"input_to_{g}", size, input_scale) for g in present}
     recurrent = {g: weights(f"recurrent_to_{g}", units, state.scale) for g in present}
-    biases = {
-        g: _bias(draw, f"{g}_bias", cells, draw.float32(input_scale * scales[f"input_to_{g}"]), 9e3)
-        for g in present
-    }
+    steps_of = {g: draw.float32(input_scale * scales[f"input_to_{g}"]) for g in present}
+    biases = {g: _bias(draw, f"{g}_bias", cells, steps_of[g], 130 * code) for g in present}
     projection: list[str | None] = [None, None]
     if projected:
         scale = draw.float32(state.scale * 60 / (np.sqrt(cells) * 70 * 60 * hidden.scale))
@@ -108,7 +111,7 @@ def lstm(draw: Draw) -> Case:
             projection[1] = _bias(draw, "projection_bias", units, bias_scale, 3e3)
     cell_scale = 2.0 ** draw.pick([-11, -11, -12, -10, -9])
     variables = [
-        _variable(draw, "output_state", (batch, units), "int8", state),
+        _variable(draw, "output_state", (batch, units), draw.dtype, state),
         _variable(draw, "cell_state", (batch, cells), "int16", Quant(cell_scale, 0)),
     ]
     operands = [
@@ -119,6 +122,7 @@ def lstm(draw: Draw) -> Case:
         *(biases.get(g) for g in gates),
         *projection,
         *variables,
+        *[None] * draw.pick([4, 4, 0]),  # no layer normalization
     ]
     y = draw.output((*steps_shape, units), draw.dtype, state if integer else None)
     intermediates = []
@@ -128,7 +132,7 @@ def lstm(draw: Draw) -> Case:
         ]
         scale, zero_point = hidden.scale, hidden.zero_point
         intermediates.append(
-            draw.writer.tensor("hidden", (0,), "int8", scale=scale, zero_point=zero_point)
+            draw.writer.tensor("hidden", (0,), draw.dtype, scale=scale, zero_point=zero_point)
         )
     draw.note(hidden=hidden, state=state, cell_scale=cell_scale)
     draw.operator(

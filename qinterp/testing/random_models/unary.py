@@ -195,7 +195,10 @@ def softmax(draw: Draw) -> Case:
     shape = draw.shape(1, 4)
     output_type = "int16" if draw.dtype == "int8" and draw.chance(0.2) else draw.dtype
     x = draw.input(shape, draw.dtype, _argument_quant(draw, 8.0))
-    y = draw.output(shape, output_type, _FIXED_OUTPUT.get(("SOFTMAX", output_type)))
+    grid = _FIXED_OUTPUT.get(("SOFTMAX", output_type))
+    if draw.dtype == "int8" and output_type == "int16" and draw.chance(0.5):
+        grid = Quant(1 / 65536, -32768)
+    y = draw.output(shape, output_type, grid)
     draw.operator([x], [y], beta=draw.pick([1.0, 1.0, 1.0, 0.5, 2.0, draw.log_uniform(0.01, 30.0)]))
     return draw.case([y])
 
