@@ -461,8 +461,8 @@ class PackedMatmul(_Packed):
 class Pairs:
     """Elements of two operands, each int8, uint8 or int16, combined in int32.
 
-    An operand is its dtype and either its zero point, which is subtracted, or a table of 256 integers for codes of 8 bits,
-    indexed by the code's bits. An operand repeats as a whole to the size of the result. ValueError: results may not fit
+    An operand is its dtype and either its zero point, which is subtracted, or a table of 256 or 65536 integers, indexed by
+    the code's bits. An operand repeats as a whole to the size of the result. ValueError: results may not fit
     32 bits. low and high are the least and the greatest result.
     """
 
@@ -486,8 +486,8 @@ def look_up(
 ) -> _Array:
     """table[x], in ``out`` if it is given, x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
 
-def look_up_pairs(table: _Array, a: _Array, b: _Array) -> _Array:
-    """table[256 * a + b] for operands of 1 byte and one shape, read as unsigned."""
+def look_up_pairs(table: _Array, a: _Array, b: _Array, out: _Array | None = None) -> _Array:
+    """table[256 * a + b], in ``out`` if it is given, for operands of 1 byte and one shape, read as unsigned."""
 
 class Windows:
     """Sums or extrema over windows of images (batch, *x_shape), x_shape = (H, W, C), int8, uint8 or int16.

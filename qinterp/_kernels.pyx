@@ -1085,8 +1085,8 @@ cdef class Pairs:
             operand = &self.c.operands[i]
             operand.type = _code_type(dtype)
             if isinstance(values, np.ndarray):
-                if values.shape != (256,) or operand.type == I16:
-                    raise ValueError("a table has 256 integers, for codes of 8 bits")
+                if values.shape != (1 << 8 * self._dtypes[i].itemsize,):
+                    raise ValueError(f"a table of {values.shape} integers for codes of {dtype}")
                 ends.append((int(values.min()), int(values.max())))
                 table = np.ascontiguousarray(values, np.int32)
                 if not np.array_equal(table, values):
@@ -1115,7 +1115,7 @@ cdef class Pairs:
         self.low, self.high = min(results), max(results)
         if self.low < -1 << 31 or self.high >= 1 << 31:
             raise ValueError(f"results of {self.low} to {self.high} do not fit 32 bits")
-        if combination == COMBINE_ADD and len(self._arrays) == 2 and self._dtypes[0] == self._dtypes[1]:
+        if combination == COMBINE_ADD and [len(table) for table in self._arrays] == [256, 256] and len(set(self._dtypes)) == 1:
             lines = [_line(table, self._dtypes[0]) for table in self._arrays]
             if None not in lines:
                 self.c.start = <int32_t><uint32_t>((lines[0][1] + lines[1][1]) & 0xFFFFFFFF)
@@ -1198,10 +1198,10 @@ def look_up(table, x, out=None, isa=None):
     return _look_up(_default_isa if isa is None else _find_isa(isa), table, np.ascontiguousarray(x), None, out, 1 << 8 * x.itemsize)
 
 
-def look_up_pairs(table, a, b):
+def look_up_pairs(table, a, b, out=None):
     if a.shape != b.shape or a.itemsize != 1 or b.itemsize != 1:
         raise ValueError(f"codes of 8 bits and one shape, not {a.dtype} {a.shape} and {b.dtype} {b.shape}")
-    return _look_up(_default_isa, table, np.ascontiguousarray(a), np.ascontiguousarray(b), None, 1 << 16)
+    return _look_up(_default_isa, table, np.ascontiguousarray(a), np.ascontiguousarray(b), out, 1 << 16)
 
 
 cdef class Windows:

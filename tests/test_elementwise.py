@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import qinterp
 from qinterp import _kernels as kernels
 from qinterp._kernels import Combination, Folding, Fused, Opcode, Overflow, Rounding
 from qinterp.numerics.requantize import Requantizer, Rescale
@@ -25,6 +26,7 @@ from qinterp.numerics.stages import (
     Wrap,
 )
 from qinterp.ops._fused import fuse
+from qinterp.testing.tflite_writer import ModelWriter
 
 ISAS = kernels.available_isas()
 CODES: list[Any] = [np.int8, np.uint8, np.int16]
@@ -98,6 +100,17 @@ def test_pairs_by_tables_at_every_length(isa: str, dtype: Any, noise: int) -> No
                 FUNCTIONS[combination](int(tables[0][x & 255]), int(tables[1][y & 255]))
                 for x, y in zip(a.tolist(), b.tolist(), strict=True)
             ]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_pairs_by_tables_of_16_bits(isa: str) -> None:
+    rng = np.random.default_rng(18)
+    tables = rng.integers(-(1 << 30), 1 << 30, (2, 65536))
+    pairs = kernels.Pairs(Combination.COMBINE_ADD, *((np.int16, t) for t in tables), isa=isa)
+    for n in (1, 17, 5000):
+        a, b = draw(rng, np.int16, n), draw(rng, np.int16, n)
+        got = pairs.accumulate(a, b, (n,))
+        assert (got == tables[0][a.view(np.uint16)] + tables[1][b.view(np.uint16)]).all()
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -495,3 +508,32 @@ def test_softmax_in_floats(isa: str, rounding: int) -> None:
                 stages, value[:, None], one, one, np.ones(1), ratio, -128, -128, 127, want
             )
             assert codes.tolist() == want[:, 0].tolist()
+
+
+# ---- operators that grow faster once they have run often ----
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [("SQUARED_DIFFERENCE", "int8"), ("LESS", "int8"), ("DIV", "uint8"), ("ADD", "int16")],
+)
+@pytest.mark.parametrize("last", [3, 1])
+def test_tables_of_all_codes_give_what_they_were_made_by(kind: str, dtype: str, last: int) -> None:
+    rng = np.random.default_rng(19)
+    writer = ModelWriter()
+    shape, zero_point = (30000, 3), 0 if dtype == "int16" else 3
+    operands = [
+        writer.input(name, (30000, n), dtype, scale=scale, zero_point=zero_point)
+        for name, n, scale in (("a", 3, 0.02), ("b", last, 0.03))
+    ]
+    result = {"scale": 0.1, "zero_point": zero_point} if kind != "LESS" else {}
+    out = writer.tensor("y", shape, "bool" if kind == "LESS" else dtype, **result)
+    options = {"fused_activation_function": "NONE"} if kind in ("ADD", "DIV") else {}
+    writer.operator(kind, operands, [out], **options)
+    interpreter = qinterp.Interpreter(qinterp.load(writer.finish([out])))
+    a, b = draw(rng, np.dtype(dtype), shape), draw(rng, np.dtype(dtype), (30000, last))
+    inputs = {"a": a, "b": np.where(b == zero_point, zero_point + 1, b).astype(dtype)}
+    first = interpreter.run(inputs).outputs["y"]
+    for _ in range(2):
+        assert np.array_equal(interpreter.run(inputs).outputs["y"], first)
+    assert len(np.unique(first)) > 1

@@ -19,6 +19,7 @@ from qinterp import _kernels as kernels
 from qinterp.errors import QInterpError
 from qinterp.importers._shipped import samples, shipped_models
 from qinterp.testing.random_models import KINDS, random_model
+from qinterp.testing.tflite_writer import ModelWriter
 
 SCHEMES = ("tflite-reference", "tflite-optimized", "xnnpack", "glow-cpu", "exact")
 SAMPLES = 2
@@ -35,6 +36,45 @@ def hashed(results: Any) -> str:
 
 def captured(interpreter: qinterp.Interpreter, inputs: Any) -> dict[str, Any]:
     return dict(interpreter.run(inputs, capture=True).tensors)
+
+
+def large(kind: str, dtype: str) -> tuple[bytes, dict[str, Any]]:
+    """A model of one operator on some thousand elements, which fill vectors and leave some over."""
+    rng = np.random.default_rng(SEED)
+    writer, shape = ModelWriter(), (1, 13, 17, 23)
+    zero_point = 0 if dtype == "int16" else 5
+    count = 2 if kind in ("ADD", "SUB", "MUL") else 1
+    operands = [
+        writer.input(f"x{i}", shape, dtype, scale=0.05 - 0.02 * i, zero_point=zero_point)
+        for i in range(count)
+    ]
+    info = np.iinfo(dtype)
+    inputs = {
+        f"x{i}": rng.integers(info.min, info.max + 1, shape).astype(dtype) for i in range(count)
+    }
+    options: dict[str, Any] = {"fused_activation_function": "NONE"} if count == 2 else {}
+    scale, end = 0.001 if kind == "MUL" and dtype == "int16" else 0.05, zero_point
+    if kind.endswith("POOL_2D"):
+        sizes = ("stride_h", "stride_w", "filter_height", "filter_width")
+        options = {"padding": "SAME", "fused_activation_function": "NONE"}
+        options |= dict(zip(sizes, (1, 1, 3, 5), strict=True))
+    elif kind == "MEAN":
+        operands.append(writer.constant("axes", np.array([1, 2], np.int32)))
+        options, shape, scale = {"keep_dims": False}, (1, 23), 0.003
+    elif kind == "SOFTMAX":
+        options, scale, end = {"beta": 1.0}, 1 / 256, int(info.min)
+    elif kind == "QUANTIZE":
+        scale = 0.07
+    out = writer.tensor("y", shape, dtype, scale=scale, zero_point=end)
+    writer.operator(kind, operands, [out], **options)
+    return writer.finish([out]), inputs
+
+
+LARGE = [
+    *((kind, dtype) for kind in ("ADD", "SUB", "MUL") for dtype in ("int8", "uint8", "int16")),
+    *((f"{kind}_POOL_2D", dtype) for kind in ("AVERAGE", "MAX") for dtype in ("int8", "int16")),
+    *((kind, dtype) for kind in ("MEAN", "SOFTMAX", "QUANTIZE") for dtype in ("int8", "uint8")),
+]
 
 
 def everything() -> dict[str, str]:
@@ -66,6 +106,14 @@ def everything() -> dict[str, str]:
                 except QInterpError:
                     continue
                 found[f"{kind} {dtype} {scheme}"] = hashed([result.outputs])
+    for kind, dtype in LARGE:
+        model, inputs = large(kind, dtype)
+        for scheme in SCHEMES:
+            try:
+                result = qinterp.run(qinterp.load(model), inputs, scheme=scheme)
+            except QInterpError:
+                continue
+            found[f"large {kind} {dtype} {scheme}"] = hashed([result.outputs])
     return found
 
 
@@ -93,4 +141,5 @@ def test_every_instruction_set_gives_the_bits_of_portable_c(
     isa: str, portable: dict[str, str]
 ) -> None:
     assert len(portable) > 400
+    assert {f"large {k} {d} tflite-reference" for k, d in LARGE} <= set(portable)
     assert forced(isa) == portable

@@ -45,7 +45,10 @@ void qi_narrow(const int32_t *x, ptrdiff_t n, void *out, int out_type)
 static void load_part(const qi_isa *isa, const qi_operand *operand, const void *x, ptrdiff_t first, ptrdiff_t n, int32_t *to)
 {
     ptrdiff_t i;
-    if (operand->table) {
+    if (operand->table && operand->type == QI_I16) {
+        const uint16_t *codes = (const uint16_t *)x + first;
+        for (i = 0; i < n; i++) to[i] = operand->table[codes[i]];
+    } else if (operand->table) {
         const uint8_t *codes = (const uint8_t *)x + first;
         for (i = 0; i < n; i++) to[i] = operand->table[codes[i]];
     } else {
@@ -95,7 +98,7 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
 {
     int32_t parts[2][CHUNK], total[CHUNK];
     const qi_operand *a = &pairs->operands[0], *b = &pairs->operands[1];
-    const int tables = a->table && b->table && sizes[0] == n && sizes[1] == n && pairs->combine == QI_COMBINE_ADD;
+    const int tables = a->table && b->table && a->type != QI_I16 && b->type != QI_I16 && sizes[0] == n && sizes[1] == n && pairs->combine == QI_COMBINE_ADD;
     ptrdiff_t chunk = CHUNK, first;
     int k, loaded[2] = {0, 0}, repeats[2];
     for (k = 0; k < 2; k++) { /* a short one is loaded once if every chunk begins where it does */

@@ -17,7 +17,7 @@ void qi_narrow(const int32_t *x, ptrdiff_t n, void *out, int out_type);
 
 typedef struct {
     int type;             /* QI_I8, QI_U8 or QI_I16 */
-    const int32_t *table; /* of the 256 codes, indexed as if unsigned; NULL: the code less the zero point */
+    const int32_t *table; /* of all codes, indexed as if unsigned; NULL: the code less the zero point */
     int32_t zero_point;
 } qi_operand;
 

@@ -1,5 +1,13 @@
 /* Loops for inclusion by each instruction set, which has defined TARGET: plain C that the compiler's vectorizer makes of
    what the instruction set allows. */
+#include <math.h>
+#include <string.h>
+
+#ifdef _MSC_VER
+#define RESTRICT __restrict
+#else
+#define RESTRICT restrict
+#endif
 
 /* ---- operands as 32-bit integers ---- */
 
@@ -20,7 +28,7 @@ TARGET static void widen(const void *x, int x_type, ptrdiff_t n, int32_t zero_po
     }
 }
 
-TARGET static void combine(const int32_t *restrict a, const int32_t *restrict b, ptrdiff_t n, int how, int32_t *restrict to)
+TARGET static void combine(const int32_t *RESTRICT a, const int32_t *RESTRICT b, ptrdiff_t n, int how, int32_t *RESTRICT to)
 {
     ptrdiff_t i;
     switch (how) {
@@ -113,7 +121,7 @@ TARGET static void fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrd
 enum { QUANTIZE_BLOCK = 512 };
 
 /* One simple loop a step: a vectorizer takes no other. */
-TARGET static int quantize_block(const qi_quantization *q, const float *restrict x, int n, int32_t *restrict to)
+TARGET static int quantize_block(const qi_quantization *q, const float *RESTRICT x, int n, int32_t *RESTRICT to)
 {
     const float limit = 4194304.0f; /* a float below it has halves, and so have its sums with a zero point */
     const float scale = q->scale, before = q->before, after = q->after, low = q->low, high = q->high;
@@ -161,7 +169,7 @@ TARGET static void look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff
                           (uint32_t)c + (uint32_t)(d[i] + e[i]));
 
 TARGET static void add_lines(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
-                             const int8_t *d, const int8_t *e, int32_t *restrict to)
+                             const int8_t *d, const int8_t *e, int32_t *RESTRICT to)
 {
     const uint32_t a = (uint32_t)slopes[0], b = (uint32_t)slopes[1];
     ptrdiff_t i;

@@ -107,57 +107,67 @@ def floats(call: Call, function: Function) -> Run:
 
 
 def pairwise(
-    call: Call, evaluate: Callable[[Array, Array, Notes], Array], into: Into | None = None
+    call: Call,
+    evaluate: Callable[[Array, Array, Notes], Array],
+    into: Into | None = None,
+    later: Callable[[], Into | None] | None = None,
 ) -> Run:
     """``evaluate(codes of input1, codes of input2, notes)``, by something faster where there is.
-
-    Two operands of 8 bits have 65536 pairs of codes; once more have been evaluated than that, a
-    table of them takes over.
 
     Parameters
     ----------
     into : gives the same where no notes are wanted.
+    later : makes that once so many elements have been evaluated that it pays; of operands of 8
+        bits a table of all pairs of codes by default.
     """
+
+    def noted(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        return [np.asarray(evaluate(values[0], values[1], notes))]
+
     if into is not None:
-        return Elementwise(call, into, lambda v, notes: [np.asarray(evaluate(v[0], v[1], notes))])
-    tensors = (call["input1"], call["input2"])
+        return Elementwise(call, into, noted)
+    if all(call[name].numpy_dtype.itemsize == 1 for name in ("input1", "input2")):
+        later = later or (lambda: _by_all_pairs(call, evaluate))
     size = math.prod(call.output.shape)
-    bytes_meet = all(t.numpy_dtype.itemsize == 1 for t in tensors)
-    table: Array | None = None
-    left = _PAIRS if bytes_meet and size else -1
+    left = _PAIRS if later is not None and size else -1
+    fast: Run | None = None
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
-        nonlocal table, left
-        if table is not None and not notes.wanted:
-            return [_kernels.look_up_pairs(table, *expanded(call, values))]
-        out = np.asarray(evaluate(values[0], values[1], notes))
+        nonlocal fast, left
+        if fast is not None and not notes.wanted:
+            return fast(values, notes)
+        out = noted(values, notes)
         if left > 0:
             left -= size
-            if left <= 0:
-                table = _table(evaluate, tensors)
-        return [out]
+            if left <= 0 and later is not None:
+                made = later()
+                fast = None if made is None else Elementwise(call, made)
+        return out
 
     return run
 
 
-def _table(evaluate: Callable[[Array, Array, Notes], Array], tensors: Any) -> Array | None:
-    """What ``evaluate`` gives for every pair of codes, None if some pair is an error."""
-    first, second = (codes_by_pattern(t.numpy_dtype) for t in tensors)
+def _by_all_pairs(call: Call, evaluate: Callable[[Array, Array, Notes], Array]) -> Into | None:
+    """A table of what ``evaluate`` gives, None if some pair is an error."""
+    first, second = (codes_by_pattern(call[name].numpy_dtype) for name in ("input1", "input2"))
     try:
-        return np.ascontiguousarray(evaluate(first[:, None], second[None, :], NO_NOTES)).reshape(-1)
+        made = evaluate(first[:, None], second[None, :], NO_NOTES)
     except ArithmeticError:  # of a pair that may never occur
         return None
-
-
-def expanded(call: Call, values: Sequence[Any]) -> list[Array]:
-    """Both operands in the output's shape."""
+    table = np.ascontiguousarray(made, call.output.numpy_dtype).reshape(-1)
     shape = call.output.shape
-    return [v if v.shape == shape else np.broadcast_to(v, shape) for v in values[:2]]
+
+    def into(values: Sequence[Any], out: Array) -> None:
+        a, b = (v if v.shape == shape else np.broadcast_to(v, shape) for v in values)
+        _kernels.look_up_pairs(table, a, b, out)
+
+    return into
 
 
 def codes_by_pattern(dtype: Any) -> Array:
-    """The 256 codes of an 8-bit type in the order of their bits."""
-    return np.arange(256, dtype=np.uint8).view(dtype)
+    """All codes of a type of 8 or 16 bits in the order of their bits."""
+    kind = np.dtype(dtype)
+    return np.arange(1 << 8 * kind.itemsize, dtype=f"u{kind.itemsize}").view(kind)
 
 
 def combined(

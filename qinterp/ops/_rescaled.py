@@ -132,7 +132,12 @@ def _general_sum(
         notes.add("accumulator", total)
         return last(total, dtype)
 
-    return pairwise(call, evaluate, _by_tables(call, sign, first, second, last))
+    def fast() -> Into | None:
+        return _by_tables(call, sign, first, second, last)
+
+    if dtype.itemsize == 1:
+        return pairwise(call, evaluate, fast())
+    return pairwise(call, evaluate, later=fast)
 
 
 def _by_tables(
@@ -142,9 +147,9 @@ def _by_tables(
     second: Callable[[Array], Array],
     last: Rescaling,
 ) -> Into | None:
-    """The same for operands of 8 bits whose sum fits 32 bits."""
+    """The same by what stands for each code, where the sum fits 32 bits."""
     kind = call.output.numpy_dtype
-    if kind.itemsize != 1 or last.only is None:
+    if last.only is None:
         return None
     codes = codes_by_pattern(kind)
     try:

@@ -25,8 +25,11 @@ from qinterp.ops._accumulate import (
     float_clamp,
 )
 from qinterp.ops._elementwise import Real, quantize_real
+from qinterp.ops._fused import fuse
 from qinterp.ops._operator import Notes, Run
 from qinterp.ops._pool import Windows, pool
+
+_MOST_PLACES = 1 << 18  # with a factor of their own
 
 AVERAGE_POOL_2D = pool("average_pool_2d", "AVERAGE_POOL_2D")
 
@@ -53,26 +56,38 @@ def average_of_codes(call: Call) -> Run:
     counts = windows.counts
     uniform = counts.size == 0 or int(counts.min()) == int(counts.max())
     factors = [Fraction(1, int(n)) for n in counts.reshape(-1)[: 1 if uniform else None]]
-    rescale = _rescale(factors or [Fraction(1)], call.policy.multiplier)
-    stages = Requantizer(params.stages, rescale, bounds=activation_bounds(call))
+    multiplier, bounds = call.policy.multiplier, activation_bounds(call)
+    rescale = _rescale(factors or [Fraction(1)], multiplier)
+    stages = Requantizer(params.stages, rescale, bounds=bounds)
     if uniform:
         return total.finished(stages)
-    dtype = call.output.numpy_dtype
+    kind, dtype, (n, h, w, c) = call["input"].int_type, call.output.numpy_dtype, call.output.shape
+    # the factor depends on the place
+    fused = None
+    if h * w * c <= _MOST_PLACES:
+        per_place = Requantizer(params.stages, _rescale(factors, multiplier, c), bounds=bounds)
+        taps = np.repeat(counts.reshape(-1), c)
+        fused = fuse(per_place, taps * kind.min, taps * kind.max, dtype)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
         acc = accumulated(call, total(values[0]), notes)
-        # the factor depends on the place, so height and width go last
-        n, h, w, c = acc.shape
+        if fused is not None and acc.dtype == np.int32:
+            out = np.empty(call.output.shape, dtype)
+            fused.into(acc.reshape(n, h * w * c), out.reshape(n, h * w * c))
+            return [out]
         flat = np.ascontiguousarray(acc.transpose(0, 3, 1, 2))
         codes = stages(flat.reshape(-1, h * w), np.empty((n * c, h * w), dtype))
-        return [codes.reshape(n, c, h, w).transpose(0, 2, 3, 1)]
+        return [np.ascontiguousarray(codes.reshape(n, c, h, w).transpose(0, 2, 3, 1))]
 
     return run
 
 
-def _rescale(factors: list[Fraction], multiplier: Multiplier) -> Rescale:
+def _rescale(factors: list[Fraction], multiplier: Multiplier, times: int = 1) -> Rescale:
+    """One factor after the other, each so many times."""
     mantissa, shift = multiplier.arrays(factors)
-    return Rescale(np.array([float(f) for f in factors]), mantissa, shift, ratio_arrays(factors))
+    scale = np.array([float(f) for f in factors])
+    parts = (scale, mantissa, shift, ratio_arrays(factors))
+    return Rescale(*(np.repeat(part, times, axis=0) for part in parts))
 
 
 @AVERAGE_POOL_2D.recipe("real", Real, family="real")
