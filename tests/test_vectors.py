@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import numpy as np
 import pytest
 from judging import against_twin, differences, run
 from vector_files import FOLDER, VectorCase, read_cases
+
+import qinterp
+from qinterp.ops import OPERATORS
 
 FILES = sorted(path for path in FOLDER.glob("*/*.npz") if path.stem != "parameters")
 SCHEMES = {
@@ -75,3 +79,34 @@ def test_not_vacuous(folder: str) -> None:
     assert saturated > len(results) // 10
     for scheme in schemes:
         assert sum(scheme in result for result in results) > len(results) // 2
+
+
+def test_the_table_of_what_is_covered_names_files_that_hold_it() -> None:
+    """Every row of vectors/README.md: some case of each operator named is in one of the files."""
+    text = (FOLDER / "README.md").read_text()
+    tables = dict(
+        zip(
+            ("cmsis_nn", "glow"), text.split("## What is covered")[1].split("\nGlow, "), strict=True
+        )
+    )
+    checked = 0
+    for folder, table in tables.items():
+        for row in re.findall(r"^\| (.*) \|$", table, re.M)[2:]:
+            cells = row.split(" | ")
+            files = [f"{name}.npz" for name in re.findall(r"\w+", cells[-1])]
+            if not files or cells[-1].startswith("none") or cells[1].startswith("none"):
+                continue
+            have = {
+                node.kind
+                for file in files
+                for case in cases(FOLDER / folder / file)
+                for node in qinterp.load(case.model).nodes
+            }
+            named = cells[0] if folder == "glow" else cells[1]
+            named = re.sub(r"\(.*?\)|with int4 weights|int4 weights", "", named)
+            kinds = {name.lower() for name in re.findall(r"\b[A-Za-z]+[A-Z_a-z0-9]+\b", named)}
+            kinds &= set(OPERATORS)
+            assert kinds, row
+            assert kinds <= have, (row, kinds - have)
+            checked += len(kinds)
+    assert checked > 70

@@ -223,7 +223,11 @@ class Finish:
         """Codes of accumulators (..., C) and their overflow flag."""
         if self.bias is not None:
             acc, overflowed = accumulators
-            accumulators = (acc.astype(np.float32) + self.bias).astype(acc.dtype), overflowed
+            total = acc.astype(np.float32) + self.bias
+            least = np.iinfo(acc.dtype).min
+            # what the conversion of a processor gives where the type has no such number
+            fits = (total >= least) & (total < -float(least))
+            accumulators = np.where(fits, total, least).astype(acc.dtype), overflowed
         acc = accumulated(self.call, accumulators, notes)
         if notes.wanted:
             notes.add("multiplier", self.body.rescale.multiplier)

@@ -128,6 +128,8 @@ def finish(t: Twin, acc: int, first: Tensor, second: Tensor, channel: int, index
     if spec is not None and spec.sum == "float32" and t.call.has("bias"):
         bias = float_of(Fraction(_bias_steps(t, channel)), 32)
         acc = int(float_of(float_of(Fraction(acc), 32) + bias, 32))
+        least = -(1 << (31 if t.policy.accumulator.bits <= 32 else 63))
+        acc = acc if least <= acc < -least else least
         t.say("sum with the bias in float32", acc)
     tail = t.policy.tail
     stages = t.policy.requantize
