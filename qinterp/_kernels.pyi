@@ -481,9 +481,7 @@ class Pairs:
     def requantize_into(self, a: _Array, b: _Array, out: _Array, requantizer: Requantizer) -> None:
         """The same requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
 
-def look_up(
-    table: _Array, x: _Array, out: _Array | None = None, isa: str | None = None
-) -> _Array:
+def look_up(table: _Array, x: _Array, out: _Array | None = None, isa: str | None = None) -> _Array:
     """table[x], in ``out`` if it is given, x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
 
 def look_up_pairs(table: _Array, a: _Array, b: _Array, out: _Array | None = None) -> _Array:
