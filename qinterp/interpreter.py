@@ -680,7 +680,7 @@ def _check_shapes(call: Call, filed: Sequence[Tensor], inferred: Sequence[Tensor
 def _read_only(value: Array) -> Array:
     """As the next node takes it: kernels read rows, and a movement may give a view across them."""
     value = np.asarray(value, order="C")  # numpy makes scalars of arrays without dimensions
-    value.flags.writeable = False
+    value.setflags(write=False)
     return value
 
 
