@@ -53,7 +53,7 @@ class Result:
     seconds: float = 0.0
 
 
-@dataclass
+@dataclass(slots=True)
 class Step:
     """One prepared node.
 
@@ -70,6 +70,7 @@ class Step:
     run: Run | None = None
     outputs: tuple[Array, ...] | None = None
     last_uses: tuple[str, ...] = ()
+    stateful: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,6 +258,7 @@ class Interpreter:
             try:
                 recipe, choice, policy = operator.choose(call(), scheme)
                 step.call = call(policy, choice.params)
+                step.stateful = bool(operator.state)
                 step.run = recipe.prepare(step.call)
             except UnsupportedOperatorError as error:
                 why = str(error).removeprefix(place)
@@ -342,7 +344,7 @@ class Interpreter:
                 if step.run is None:
                     step = self.step_for(node, operands)
                 outputs = self._run_step(step, operands, notes)
-                if OPERATORS[node.kind].state:
+                if step.stateful:
                     outputs = self._update_state(step, outputs, values)
             for name, value in zip(node.outputs, outputs, strict=True):
                 if not partial or name not in given:

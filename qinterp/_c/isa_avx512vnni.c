@@ -541,6 +541,8 @@ TARGET static void gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int coun
 {
     if (with->kind == QI_MULTIPLIER && out_type == QI_I8 && bytes)
         fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, 1, QI_MULTIPLIER, QI_I8);
+    else if (with->kind == QI_FLOAT32 && out_type == QI_I8 && bytes)
+        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, 1, QI_FLOAT32, QI_I8);
     else
         fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, bytes, with->kind, out_type);
 }
@@ -631,8 +633,12 @@ TARGET static void depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset
                                    const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
                                    ptrdiff_t out_stride)
 {
-    const int plain = with->kind == QI_MULTIPLIER && out_type == QI_I8;
-    if (plain && row->kernel_width == 3 && row->stride == 1) {
+    const int plain = with->kind == QI_MULTIPLIER && out_type == QI_I8, by_float = with->kind == QI_FLOAT32 && out_type == QI_I8;
+    if (by_float && row->kernel_width == 3 && row->stride == 1) {
+        FUSED_ROW(3, 1, QI_FLOAT32, QI_I8)
+    } else if (by_float && row->kernel_width == 3 && row->stride == 2) {
+        FUSED_ROW(3, 2, QI_FLOAT32, QI_I8)
+    } else if (plain && row->kernel_width == 3 && row->stride == 1) {
         FUSED_ROW(3, 1, QI_MULTIPLIER, QI_I8)
     } else if (plain && row->kernel_width == 3 && row->stride == 2) {
         FUSED_ROW(3, 2, QI_MULTIPLIER, QI_I8)
