@@ -549,29 +549,32 @@ TARGET static void gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int coun
 
 /* ---- depthwise, fused with its requantization ---- */
 
-INLINE const uint8_t *column_of(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t offset)
+/* Of how many channels a block is. */
+enum { WHOLE, PART, PAIR /* at most 32: two groups of pixels side by side */ };
+
+INLINE const uint8_t *column_of(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t offset, const int inside)
 {
-    return x >= 0 && x < row->width ? row->rows[kh].at + x * row->rows[kh].pitch + offset : row->padding;
+    return inside || (x >= 0 && x < row->width) ? row->rows[kh].at + x * row->rows[kh].pitch + offset : row->padding;
 }
 
-/* Of one pixel 64 channels; of two, 32. */
 INLINE __m512i load_column(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t apart, ptrdiff_t offset,
-                           __mmask64 mask, __m512i flip, const int paired)
+                           __mmask64 mask, __m512i flip, const int shape, const int inside)
 {
-    const uint8_t *at = column_of(row, kh, x, offset);
-    if (!paired) return load_tap(at, mask, flip);
+    const uint8_t *at = column_of(row, kh, x, offset, inside);
+    if (shape == WHOLE) return _mm512_xor_si512(_mm512_loadu_si512(at), flip);
+    if (shape == PART) return load_tap(at, mask, flip);
     return _mm512_xor_si512(
         _mm512_inserti64x4(
             _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, at)),
-            _mm256_maskz_loadu_epi8((__mmask32)mask, column_of(row, kh, x + apart, offset)), 1),
+            _mm256_maskz_loadu_epi8((__mmask32)mask, column_of(row, kh, x + apart, offset, inside)), 1),
         flip);
 }
 
-/* Four pixels from column x on; paired: eight, four of them in the upper halves. */
+/* Four pixels from column x on; in pairs eight, four of them in the upper halves. */
 INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offset, __mmask64 mask, __m512i flip,
                         const int8_t *weights, const int32_t *bias, const qi_requantizer *with, int first,
                         const byte_store *bytes, uint8_t *out, ptrdiff_t out_stride, const int kernel_width, const int stride,
-                        const int paired, const int kind, const int out_type)
+                        const int shape, const int inside, const int kind, const int out_type)
 {
     const int height = row->kernel_height;
     __m512i sum[4][4], quarter[4];
@@ -582,10 +585,10 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
         /* rows there are not have weight 0 */
         const int b = g + 1 < height ? g + 1 : g, c = g + 2 < height ? g + 2 : g, d = g + 3 < height ? g + 3 : g;
         UNROLL for (j = 0; j < kernel_width + 3 * stride; j++) {
-            interleave(load_column(row, g, x + j, 4 * stride, offset, mask, flip, paired),
-                       load_column(row, b, x + j, 4 * stride, offset, mask, flip, paired),
-                       load_column(row, c, x + j, 4 * stride, offset, mask, flip, paired),
-                       load_column(row, d, x + j, 4 * stride, offset, mask, flip, paired), quarter);
+            interleave(load_column(row, g, x + j, 4 * stride, offset, mask, flip, shape, inside),
+                       load_column(row, b, x + j, 4 * stride, offset, mask, flip, shape, inside),
+                       load_column(row, c, x + j, 4 * stride, offset, mask, flip, shape, inside),
+                       load_column(row, d, x + j, 4 * stride, offset, mask, flip, shape, inside), quarter);
             UNROLL for (p = 0; p < 4; p++) {
                 const int kw = j - p * stride;
                 const int8_t *w = weights + (g / 4 * kernel_width + kw) * 256;
@@ -598,55 +601,79 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
     requantize_sums(sum, with, first, kind);
     UNROLL for (p = 0; p < 4; p++) {
         const __m512i all = bytes_of_quarters(sum[p], bytes, out_type);
-        if (paired) {
+        if (shape == WHOLE) {
+            _mm512_storeu_si512(out + p * out_stride, all);
+        } else if (shape == PART) {
+            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all);
+        } else {
             _mm256_mask_storeu_epi8(out + p * out_stride, (__mmask32)mask, _mm512_castsi512_si256(all));
             _mm256_mask_storeu_epi8(out + (p + 4) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
-        } else {
-            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all);
         }
     }
 }
 
 INLINE void fused_row(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights, const int32_t *bias,
                       const qi_requantizer *with, int first, uint8_t *out, ptrdiff_t out_stride, const int kernel_width,
-                      const int stride, const int paired, const int kind, const int out_type)
+                      const int stride, const int shape, const int kind, const int out_type)
 {
     const __mmask64 mask = ~0ull >> (64 - channels);
     const __m512i flip = _mm512_set1_epi8(row->x_type == QI_I8 ? (char)0x80 : 0);
     const byte_store bytes = byte_store_of(with);
-    const int at_once = paired ? 8 : 4;
+    const int at_once = shape == PAIR ? 8 : 4;
     int p;
     for (p = 0; p < row->pixels; p += at_once) {
+        ptrdiff_t x;
         if (p > row->pixels - at_once) p = row->pixels - at_once; /* the last ones, some of them again */
-        fused_block(row, row->left + p * stride, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride,
-                    out_stride, kernel_width, stride, paired, kind, out_type);
+        x = row->left + p * stride;
+        if (shape == PAIR && x >= 0 && x + kernel_width + 7 * stride <= row->width)
+            fused_block(row, x, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride, out_stride,
+                        kernel_width, stride, shape, 1, kind, out_type);
+        else
+            fused_block(row, x, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride, out_stride,
+                        kernel_width, stride, shape, 0, kind, out_type);
     }
 }
 
-#define FUSED_ROW(kernel_width, stride, kind, out_type)                                                             \
-    if (channels <= 32)                                                                                             \
-        fused_row(row, offset, channels, weights, bias, with, first, out, out_stride, kernel_width, stride, 1, kind, out_type); \
-    else                                                                                                            \
-        fused_row(row, offset, channels, weights, bias, with, first, out, out_stride, kernel_width, stride, 0, kind, out_type);
+#define FUSED_ARGUMENTS                                                                                              \
+    const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights, const int32_t *bias,          \
+        const qi_requantizer *with, int first, uint8_t *out, int out_type, ptrdiff_t out_stride
+#define FUSED_ROW(name, kernel_width, stride, shape, kind, type)                                                      \
+    TARGET static __attribute__((noinline)) void name(FUSED_ARGUMENTS)                                                \
+    {                                                                                                                 \
+        (void)out_type;                                                                                               \
+        fused_row(row, offset, channels, weights, bias, with, first, out, out_stride, kernel_width, stride, shape, kind, type); \
+    }
+/* Each a function of its own, in which the compiler keeps to the registers. */
+#define FUSED_ROWS(name, kernel_width, stride, kind, type)                                                            \
+    FUSED_ROW(name##_whole, kernel_width, stride, WHOLE, kind, type)                                                  \
+    FUSED_ROW(name##_part, kernel_width, stride, PART, kind, type)                                                    \
+    FUSED_ROW(name##_pair, kernel_width, stride, PAIR, kind, type)                                                    \
+    TARGET static void name(FUSED_ARGUMENTS)                                                                          \
+    {                                                                                                                 \
+        (channels == 64 ? name##_whole : channels > 32 ? name##_part : name##_pair)(                                  \
+            row, offset, channels, weights, bias, with, first, out, out_type, out_stride);                            \
+    }
+
+FUSED_ROWS(multiplier_3_1, 3, 1, QI_MULTIPLIER, QI_I8)
+FUSED_ROWS(multiplier_3_2, 3, 2, QI_MULTIPLIER, QI_I8)
+FUSED_ROWS(multiplier_5_1, 5, 1, QI_MULTIPLIER, QI_I8)
+FUSED_ROWS(float32_3_1, 3, 1, QI_FLOAT32, QI_I8)
+FUSED_ROWS(float32_3_2, 3, 2, QI_FLOAT32, QI_I8)
+FUSED_ROWS(any_row, row->kernel_width, row->stride, with->kind, out_type)
 
 TARGET static void depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights,
                                    const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
                                    ptrdiff_t out_stride)
 {
-    const int plain = with->kind == QI_MULTIPLIER && out_type == QI_I8, by_float = with->kind == QI_FLOAT32 && out_type == QI_I8;
-    if (by_float && row->kernel_width == 3 && row->stride == 1) {
-        FUSED_ROW(3, 1, QI_FLOAT32, QI_I8)
-    } else if (by_float && row->kernel_width == 3 && row->stride == 2) {
-        FUSED_ROW(3, 2, QI_FLOAT32, QI_I8)
-    } else if (plain && row->kernel_width == 3 && row->stride == 1) {
-        FUSED_ROW(3, 1, QI_MULTIPLIER, QI_I8)
-    } else if (plain && row->kernel_width == 3 && row->stride == 2) {
-        FUSED_ROW(3, 2, QI_MULTIPLIER, QI_I8)
-    } else if (plain && row->kernel_width == 5 && row->stride == 1) {
-        FUSED_ROW(5, 1, QI_MULTIPLIER, QI_I8)
-    } else {
-        FUSED_ROW(row->kernel_width, row->stride, with->kind, out_type)
-    }
+    const int width = row->kernel_width, stride = row->stride, by_float = with->kind == QI_FLOAT32;
+    void (*run)(FUSED_ARGUMENTS) = any_row;
+    if (out_type == QI_I8 && width == 3 && stride == 1)
+        run = by_float ? float32_3_1 : multiplier_3_1;
+    else if (out_type == QI_I8 && width == 3 && stride == 2)
+        run = by_float ? float32_3_2 : multiplier_3_2;
+    else if (out_type == QI_I8 && width == 5 && stride == 1 && !by_float)
+        run = multiplier_5_1;
+    run(row, offset, channels, weights, bias, with, first, out, out_type, out_stride);
 }
 
 /* From quarters to sixteen channels a vector. */
