@@ -56,14 +56,17 @@ def litert(resolver: str, threads: int = 1) -> Callable[[Graph, Array], Run]:
 
 
 def ours(
-    isa: str = "", changes: dict[str, Any] | None = None, capture: bool = False
+    isa: str = "",
+    scheme: str = "tflite-reference",
+    changes: dict[str, Any] | None = None,
+    capture: bool = False,
 ) -> Callable[[Graph, Array], Run]:
-    """Qinterp under ``tflite-reference``, or a change of it, with an instruction set forced."""
+    """Qinterp under a scheme, or a change of it, with an instruction set forced."""
 
     def open_model(graph: Graph, x: Array) -> Run:
-        scheme = qinterp.load_scheme("tflite-reference").with_(changes or {})
+        changed = qinterp.load_scheme(scheme).with_(changes or {})
         with forced(isa):
-            interpreter = qinterp.Interpreter(graph, scheme)
+            interpreter = qinterp.Interpreter(graph, changed)
         inputs = {graph.inputs[0]: x}
         return lambda: interpreter.run(inputs, capture=capture)
 
@@ -92,6 +95,7 @@ def contestants(isas: tuple[str, ...]) -> list[Contestant]:
         Contestant("litert-optimized", litert("BUILTIN_WITHOUT_DEFAULT_DELEGATES")),
         Contestant("litert-xnnpack", litert("AUTO")),
         Contestant(f"qinterp {isas[0]}", ours()),
+        Contestant("qinterp as xnnpack", ours(scheme="xnnpack")),
         Contestant("qinterp, all captured", ours(capture=True)),
         *(Contestant(f"qinterp {isa}", ours(isa)) for isa in isas[1:]),
         Contestant("qinterp, saturating", ours(changes=SATURATING)),

@@ -367,6 +367,14 @@ def test_a_bug_is_not_a_difference(monkeypatch: Any) -> None:
     )
 
 
+def test_what_a_fallback_computes_is_said() -> None:
+    said = invoke("run", "digits_mobilenet.tflite", "-s", "cmsis-nn").output
+    assert "note    computed by a fallback: mean_11 (tflite-micro)\n" in said
+    plan = invoke("run", "digits_mobilenet.tflite", "-s", "cmsis-nn", "--plan").output
+    assert "as tflite-micro, a fallback" in plan
+    assert "fallback" not in invoke("run", MODEL, "-s", "cmsis-nn").output
+
+
 def test_help_and_version() -> None:
     assert invoke("--version").output == f"qinterp, version {qinterp.__version__}\n"
     for arguments in (["-h"], ["--help"], ["run", "-h"]):

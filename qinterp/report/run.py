@@ -109,6 +109,11 @@ class RunReport:
         say("")
         self._print_prediction()
         say(f"time    {1e3 * self.result.seconds:.1f} ms, {len(self.seconds)} nodes")
+        borrowed = _by_fallback(self.interpreter)
+        if borrowed:
+            named = [f"{node} ({scheme})" for node, scheme in borrowed.items()]
+            more = f" and {len(named) - 2} more" if len(named) > 2 else ""
+            say(f"note    computed by a fallback: {', '.join(named[:2])}{more}")
         if captured is not None:
             count, noted = len(self.result.tensors), len(self.result.notes)
             with_notes = f", notes of {noted} nodes" if noted else ""
@@ -159,10 +164,21 @@ def print_plan(interpreter: Interpreter, *, as_json: bool = False) -> None:
         plan = [asdict(entry) for entry in interpreter.plan]
         print(json.dumps({"schema": "qinterp.plan/1", "nodes": plan}, indent=2))
         return
-    print_table(
-        ("node", "recipe", "path", ">headroom", "~why"),
-        [(e.node, e.recipe, e.path, _bits(e.headroom), e.reason) for e in interpreter.plan],
-    )
+    borrowed = _by_fallback(interpreter)
+    rows = []
+    for e in interpreter.plan:
+        why = f"as {borrowed[e.node]}, a fallback: {e.reason}" if e.node in borrowed else e.reason
+        rows.append((e.node, e.recipe, e.path, _bits(e.headroom), why))
+    print_table(("node", "recipe", "path", ">headroom", "~why"), rows)
+
+
+def _by_fallback(interpreter: Interpreter) -> dict[str, str]:
+    """Nodes that their scheme has no rule for, and the scheme that computes them instead."""
+    return {
+        entry.node: entry.scheme
+        for entry in interpreter.plan
+        if entry.scheme not in ("", interpreter.scheme.for_node(entry.node).name)
+    }
 
 
 def _bits(headroom: int | None) -> str:
