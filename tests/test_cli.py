@@ -372,7 +372,7 @@ def test_what_a_fallback_computes_is_said() -> None:
     assert "note    computed by a fallback: mean_11 (tflite-micro)\n" in said
     plan = invoke("run", "digits_mobilenet.tflite", "-s", "cmsis-nn", "--plan").output
     assert "as tflite-micro, a fallback" in plan
-    assert "fallback" not in invoke("run", MODEL, "-s", "cmsis-nn").output
+    assert "fallback" not in invoke("run", "digits_resnet.tflite", "-s", "cmsis-nn").output
 
 
 def test_help_and_version() -> None:

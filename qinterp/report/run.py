@@ -16,7 +16,7 @@ from qinterp.interpreter import Interpreter
 from qinterp.ir import Tensor
 from qinterp.ir.tensor import Array
 from qinterp.report.inputs import ChosenInputs
-from qinterp.report.tables import print_table, say
+from qinterp.report.tables import paragraph, print_table, say
 
 
 class RunReport:
@@ -113,7 +113,7 @@ class RunReport:
         if borrowed:
             named = [f"{node} ({scheme})" for node, scheme in borrowed.items()]
             more = f" and {len(named) - 2} more" if len(named) > 2 else ""
-            say(f"note    computed by a fallback: {', '.join(named[:2])}{more}")
+            paragraph("note", f"computed by a fallback: {', '.join(named[:2])}{more}")
         if captured is not None:
             count, noted = len(self.result.tensors), len(self.result.notes)
             with_notes = f", notes of {noted} nodes" if noted else ""
