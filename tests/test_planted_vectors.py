@@ -27,6 +27,7 @@ import qinterp
 from qinterp import Scheme, load_scheme
 from qinterp.errors import QInterpError
 from qinterp.numerics.stages import AddZeroPoint, DivideScale, Multiply, MultiplyHigh, Scale, Stage
+from qinterp.ops.softmax.interpolated_tables import _tables
 from qinterp.schemes_io import folder
 from qinterp.testing.tflite_writer import ModelWriter
 
@@ -211,8 +212,43 @@ def same_table(flip: Flip) -> bool:
     return detected(example.on(graph, codes, wanted), flip.path, flip.new) is False
 
 
+def same_exponentials(flip: Flip) -> bool:
+    """Whether another library's ``expf`` fills the tables of a 16-bit softmax with the same."""
+    if flip.field != "library" or flip.examples[0].recipe != "interpolated_tables":
+        return False
+    one, other = (_tables(flip.examples[0].params.tables, name) for name in (flip.old, flip.new))
+    return all(map(np.array_equal, one, other))
+
+
+def in_lstm(flip: Flip, *fields: str) -> bool:
+    """Whether the stages of a product in an LSTM of table functions are changed."""
+    below = any(f"{flip.path}.".startswith(f"recipe.{field}.") for field in fields)
+    return below and flip.everywhere(lambda e: e.recipe == "table_functions")
+
+
 REASONS |= {
     "all 256 entries of the table come out the same": same_table,
+    "all entries of the tables come out the same": same_exponentials,
+    "factors above one are refused: nothing shifts left": lambda f: (
+        (f.field, f.old, f.new) == ("amount", "right", "total")
+        and f.everywhere(lambda e: e.recipe == "rescaled_sum" and e.params.above_one == "refused")
+    ),
+    "a cell's scale is 2**-24 at least: 30 bits times 2**-30 over it shift right, and fit": (
+        lambda f: (
+            in_lstm(f, "added")
+            and (
+                (f.on_stage("shift_left") and f.new not in ("right", "total"))
+                or f.on_stage("wrap")
+                or (f.old, f.new) == ("right", "total")
+            )
+        )
+    ),
+    "a product of two 16-bit codes times a mantissa of 31 bits fits 63": lambda f: (
+        in_lstm(f, "added", "product") and f.on_stage("multiply") and f.between(64, 63)
+    ),
+    "the zero point that follows wraps to 32 bits as well": lambda f: (
+        in_lstm(f, "product") and f.on_stage("wrap") and f.old == "whole"
+    ),
     "it has no elementary function": lambda f: (
         f.field == "library" and f.everywhere(lambda e: e.kind == "hard_swish")
     ),
@@ -293,9 +329,8 @@ def test_every_value_of_the_scheme_is_pinned(name: str) -> None:
     assert vain == [], "no vector differs with these"
 
 
-# Random layers do not tell float32 scales from float64 ones there, nor have states of int8 or
-# activations; Glow's Interpreter has no softmax of codes.
-UNJUDGED = {"cmsis-nn": ["svdf", "svdf"], "glow-interpreter": ["softmax"]}
+# It refuses states of int8, which no vector has; Glow's Interpreter has no softmax of codes.
+UNJUDGED = {"cmsis-nn": ["svdf"], "glow-interpreter": ["softmax"]}
 
 
 @pytest.mark.parametrize("name", NAMES)
