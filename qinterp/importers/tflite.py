@@ -209,7 +209,10 @@ class _Reader:
             )
         if dtype == "int4":
             return _unpack_int4(raw, elements).reshape(shape)
-        value: Array = np.frombuffer(raw.tobytes(), NUMPY_TYPES[dtype]).reshape(shape)
+        kind = NUMPY_TYPES[dtype]
+        if raw.ctypes.data % kind.itemsize:  # files should align their buffers, but need not
+            raw = np.frombuffer(raw.tobytes(), np.uint8)
+        value: Array = raw.view(kind).reshape(shape)
         return value
 
     def _quantization(self, table: Any, name: str) -> Quantization | None:
