@@ -78,7 +78,22 @@ class Capture(Mapping[str, Array]):
         self._tensors: dict[str, Array] = {}
         self._of_node: dict[str, str] = {}
         self.notes: dict[str, dict[str, Any]] = {}
-        self.record: dict[str, Any] = {}
+        self._record: dict[str, Any] | Callable[[], dict[str, Any]] = {}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Who made it; worked out when it is first asked for, since hashes take their time."""
+        if callable(self._record):
+            self._record = self._record()
+        return self._record
+
+    @record.setter
+    def record(self, record: dict[str, Any] | Callable[[], dict[str, Any]]) -> None:
+        self._record = record
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With the record itself, for what works it out cannot be pickled."""
+        return {**self.__dict__, "_record": self.record}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Array]) -> Capture:
@@ -117,7 +132,7 @@ class Capture(Mapping[str, Array]):
 
     def clear(self) -> None:
         """Forget what was kept; the filters stay."""
-        self._tensors, self._of_node, self.notes, self.record = {}, {}, {}, {}
+        self._tensors, self._of_node, self.notes, self._record = {}, {}, {}, {}
 
     def put(self, name: str, value: Array) -> None:
         """Keep a copy of one tensor."""

@@ -307,11 +307,11 @@ class Interpreter:
         if unknown:
             raise InputError(f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}")
         result = Result({}, kept if kept is not None else Capture(), {})
-        record = self._start_record(values, given) if kept is not None else None
+        taken = dict(values)
         self._execute(steps, values, given, tuple(hooks), wanted, result, kept)
         result.outputs = {n: values[n] for n in self.graph.outputs if n in values}
-        if record is not None and kept is not None:
-            kept.record = record | {"replaced": result.replaced}
+        if kept is not None:
+            kept.record = lambda: self._record(taken, result.replaced)
         result.seconds = time.perf_counter() - started
         return result
 
@@ -613,17 +613,15 @@ class Interpreter:
         specs |= {n: specs[n].with_shape(v.shape) for n, v in values.items()}
         return specs
 
-    def _start_record(self, values: dict[str, Array], given: frozenset[str]) -> dict[str, Any]:
+    def _record(self, inputs: Mapping[str, Array], replaced: list[str]) -> dict[str, Any]:
         from qinterp import __version__
 
         return {
             "qinterp": __version__,
             "model": {"name": self.graph.name, "sha256": self.graph.sha256},
             "scheme": {"name": self.scheme.name, "sha256": self.scheme.sha256},
-            "inputs": {
-                "names": sorted(given),
-                "sha256": hash_arrays({n: values[n] for n in given}),
-            },
+            "inputs": {"names": sorted(inputs), "sha256": hash_arrays(inputs)},
+            "replaced": replaced,
         }
 
 

@@ -282,6 +282,16 @@ def test_whatever_differs_changes_a_hash(interpreter: qinterp.Interpreter) -> No
     assert hashes(middle)[2] != base[2]
 
 
+def test_a_record_is_of_the_inputs_as_they_were(interpreter: qinterp.Interpreter) -> None:
+    x = X.copy()
+    late, sent = interpreter.run(x, capture=True).tensors, interpreter.run(x, capture=True).tensors
+    soon = interpreter.run(x, capture=True).tensors.record
+    x[:] = 0  # before the first two are asked
+    copied = pickle.loads(pickle.dumps(sent))
+    assert late.record == soon == copied.record
+    assert {n: v.tolist() for n, v in copied.items()} == {n: v.tolist() for n, v in late.items()}
+
+
 def test_the_hash_of_arrays() -> None:
     a, b = np.int8([1, 2]), np.int8([3])
     assert hash_arrays({"a": a, "b": b}) == hash_arrays({"b": b, "a": a.copy()})
