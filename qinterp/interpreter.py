@@ -307,11 +307,11 @@ class Interpreter:
         if unknown:
             raise InputError(f"no notes {', '.join(map(repr, unknown))}; known: {', '.join(NOTES)}")
         result = Result({}, kept if kept is not None else Capture(), {})
-        taken = dict(values)
+        taken, replaced = dict(values), result.replaced
         self._execute(steps, values, given, tuple(hooks), wanted, result, kept)
         result.outputs = {n: values[n] for n in self.graph.outputs if n in values}
         if kept is not None:
-            kept.record = lambda: self._record(taken, result.replaced)
+            kept.record = lambda: self._record(taken, replaced)  # not the result: no cycle
         result.seconds = time.perf_counter() - started
         return result
 

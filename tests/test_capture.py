@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import pickle
+import weakref
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -290,6 +292,15 @@ def test_a_record_is_of_the_inputs_as_they_were(interpreter: qinterp.Interpreter
     copied = pickle.loads(pickle.dumps(sent))
     assert late.record == soon == copied.record
     assert {n: v.tolist() for n, v in copied.items()} == {n: v.tolist() for n, v in late.items()}
+
+
+def test_a_dropped_result_is_freed_at_once(interpreter: qinterp.Interpreter) -> None:
+    gc.disable()
+    try:
+        tensors = weakref.ref(interpreter.run(X, capture=True).tensors)
+        assert tensors() is None
+    finally:
+        gc.enable()
 
 
 def test_the_hash_of_arrays() -> None:
