@@ -381,3 +381,17 @@ def test_a_rule_for_a_type_reaches_that_type_alone() -> None:
         (step,) = Interpreter(graph, mixed)._steps
         assert step.call is not None
         assert stage in [s.stage for s in step.call.policy.requantize]
+
+
+def test_a_table_is_not_read_beyond_its_ends() -> None:
+    writer = ModelWriter()
+    writer.input("x", (1, 4), "int8", scale=0.5)
+    writer.tensor("y", (1, 4), "int8", scale=1 / 256, zero_point=-128)
+    writer.operator("LOGISTIC", ["x"], ["y"])
+    graph = qinterp.load(writer.finish(["y"]))
+    scheme = load_scheme("glow-cpu").to_table()
+    recipes = [rule["recipe"] for rule in scheme["rule"] if "recipe" in rule]
+    table = next(recipe for recipe in recipes if recipe.get("name") == "rescaled_table")
+    assert table["from_real"].pop()["stage"] == "clamp"
+    with pytest.raises(SchemeError, match=r"logistic_0.*leaves the table's codes"):
+        Interpreter(graph, from_table(scheme))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from qinterp.errors import SchemeError
 from qinterp.ir import Call
 from qinterp.ir.tensor import Array
 from qinterp.numerics.libm import Function
@@ -136,7 +137,11 @@ def _between_rescalings(call: Call, function: FloatFunction) -> Run:
     values = choose_qparams(*params.values, schema="asymmetric", dtype=dtype)
     table = _table(call, arguments, values, function)
     low, high = _limits(call)
-    codes = table[_rescaled(call, np.arange(low, high + 1), source, arguments) - low]
+    places = _rescaled(call, np.arange(low, high + 1), source, arguments)
+    if places.min() < low or places.max() > high:
+        message = f"the argument leaves the table's codes {low}..{high}: a stage must clamp"
+        raise SchemeError(call.where(message))
+    codes = table[places - low]
     return _looked_up(call, _rescaled(call, codes, values, target))
 
 
