@@ -199,8 +199,11 @@ def detected(example: Example, path: str, value: Any) -> bool | None:
         ours = qinterp.run(example.graph, example.inputs, scheme).outputs
     except SchemeError:
         return None
-    except QInterpError:
-        return True
+    except QInterpError as error:
+        cause = error.__cause__
+        if cause is None or isinstance(cause, OverflowError | ValueError | QInterpError):
+            return True  # refused in so many words
+        raise
     return any(not np.array_equal(v, example.wanted[n]) for n, v in ours.items())
 
 
@@ -232,6 +235,19 @@ class Flip:
     def on_stage(self, *kinds: str) -> bool:
         """Whether a stage of such a kind is changed or left out."""
         return bool(self.stages) and self.stages[self.at].stage in kinds
+
+
+def notices(flip: Flip, most: int | None) -> bool | None:
+    """Whether one of the flip's first examples, or of all, notices it; None if it is no scheme."""
+    seen: bool | None = False
+    for example in flip.examples[:most]:
+        seen = detected(example, flip.path, flip.new)
+        if seen:  # likely to show the next one too
+            flip.examples.remove(example)
+            flip.examples.insert(0, example)
+        if seen is not False:
+            break
+    return seen
 
 
 def planted(part: str, value: Any, examples: list[Example]) -> Iterator[Flip]:

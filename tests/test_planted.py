@@ -8,23 +8,20 @@ with every field that is changed, but for those that cannot matter: see ``REASON
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import types
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import SEED
 from judging import differences, session
+from planting import Example, Flip, notices, planted
 
 import qinterp
-from qinterp import Graph, Scheme, SchemeError, load_scheme, scheme_names
+from qinterp import Graph, load_scheme, scheme_names
 from qinterp.errors import QInterpError
-from qinterp.numerics.records import to_table
 from qinterp.numerics.scales import Multiplier
 from qinterp.numerics.stages import (
     AddZeroPoint,
@@ -33,11 +30,8 @@ from qinterp.numerics.stages import (
     MultiplyHigh,
     Saturate,
     Scale,
-    Stage,
 )
 from qinterp.runtimes import RUNTIMES
-from qinterp.scheme import Policy
-from qinterp.schemes_io import from_table
 from qinterp.testing.tflite_writer import ModelWriter
 
 PARTS = ("effective_scale", "multiplier", "accumulator", "requantize", "tail", "activation_bounds")
@@ -277,18 +271,6 @@ def windows(kind: str, dtype: str, bias: str, weight_zero: int, scales: int) -> 
     return writer.finish([y])
 
 
-@dataclass(frozen=True, eq=False)
-class Example:
-    """A model of the corpus under a scheme: its inputs, its outputs there, its policy."""
-
-    graph: Graph
-    inputs: Any
-    wanted: Any
-    policy: Policy
-    scheme: Scheme
-    facts: dict[str, Any]
-
-
 def inputs_of(graph: Graph) -> dict[str, np.ndarray]:
     """The zero point, or codes at both ends."""
     tensor = graph.tensors[graph.inputs[0]]
@@ -327,80 +309,8 @@ def examples(name: str) -> tuple[list[Example], list[str]]:
                 differing.append(f"{'/'.join(one)}: {error}")
                 continue
             differing += [f"{'/'.join(one)}: {text}" for text in differences(theirs, ours)]
-            call = interpreter._steps[0].call
-            assert call is not None
-            found.append(
-                Example(graph, inputs, dict(ours), call.policy, alone(call.policy), call.facts())
-            )
+            found.append(Example.of("/".join(one), graph, inputs, dict(ours), scheme))
     return found, differing
-
-
-# ---- flips ----------------------------------------------------------------------------------
-
-PRESENT: dict[str, list[Any]] = {  # for what is absent
-    "product_precision": ["float32", "float64"],
-    "reduce_to": [15],
-    "group": [{"size": 2, "bits": 16}],
-}
-
-
-def alternatives(name: str, hint: Any, value: Any) -> list[Any]:
-    """Other values of a field: all that there are, or one less and one more."""
-    if get_origin(hint) in (Union, types.UnionType):
-        if value is None:
-            return PRESENT[name]
-        inner = next(option for option in get_args(hint) if option is not type(None))
-        return [None, *alternatives(name, inner, value)]
-    if get_origin(hint) is Literal:
-        return [option for option in get_args(hint) if option != value]
-    if name == "order":
-        return [list(p) for p in itertools.permutations(value) if p != tuple(value)]
-    return [not value] if hint is bool else [value - 1, value + 1]
-
-
-def flips(path: str, value: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Key path, value and other value of everything below ``path``."""
-    if isinstance(value, tuple):
-        for i, stage in enumerate(value):
-            yield path, "whole", [other.to_table() for other in value if other is not stage]
-            yield from flips(f"{path}.{i}", stage)
-        return
-    hints = get_type_hints(type(value))
-    for field in dataclasses.fields(value):
-        below, old = f"{path}.{field.name}", getattr(value, field.name)
-        if isinstance(old, tuple) and isinstance(old[0], Stage):
-            yield from flips(below, old)
-        elif dataclasses.is_dataclass(old):
-            yield below, "present", None
-            yield from flips(below, old)
-        else:
-            for other in alternatives(field.name, hints[field.name], old):
-                yield below, old, other
-
-
-def alone(policy: Policy) -> Scheme:
-    """The scheme of one policy for everything."""
-    default = {f.name: to_table(getattr(policy, f.name)) for f in dataclasses.fields(policy)}
-    assert not default.pop("lacks")
-    assert default.pop("recipe") is None
-    evidence = {"level": "definition"}
-    return from_table({"name": "p", "source": "s", "evidence": evidence, "default": default})
-
-
-def detected(example: Example, path: str, value: Any) -> bool | None:
-    """Whether the example's outputs change with another value; None if that is no scheme."""
-    try:
-        scheme = example.scheme.with_({path: value})
-    except SchemeError:
-        return None
-    try:
-        ours = qinterp.run(example.graph, example.inputs, scheme).outputs
-    except QInterpError as error:
-        cause = error.__cause__
-        if cause is None or (isinstance(cause, OverflowError) and value == "error"):
-            return True  # refused in so many words
-        raise
-    return any(not np.array_equal(v, example.wanted[n]) for n, v in ours.items())
 
 
 # ---- what cannot matter ---------------------------------------------------------------------
@@ -422,45 +332,6 @@ def scaled_in(example: Example) -> str | None:
     """The precision of the factor, where it is a float."""
     scales = [stage.precision for stage in example.policy.requantize if isinstance(stage, Scale)]
     return scales[0] if scales else None
-
-
-@dataclass(frozen=True)
-class Flip:
-    """One changed field: where, from what to what, and the examples that have the old value."""
-
-    part: str
-    path: str
-    old: Any
-    new: Any
-    examples: list[Example]
-
-    @property
-    def field(self) -> str:
-        return self.path.rpartition(".")[2]
-
-    @property
-    def stages(self) -> tuple[Stage, ...]:
-        value = getattr(self.examples[0].policy, self.part)
-        return value.requantize if self.part == "tail" else value
-
-    @property
-    def at(self) -> int:
-        """The number of the stage that is changed, or left out."""
-        if self.path.rpartition(".")[2] == "requantize":
-            kept = [stage["stage"] for stage in self.new]
-            return next(
-                i for i, s in enumerate(self.stages) if i >= len(kept) or s.stage != kept[i]
-            )
-        return int(self.path.split(".")[-2])
-
-    def between(self, one: Any, other: Any) -> bool:
-        return [self.old, self.new] in ([one, other], [other, one])
-
-    def everywhere(self, condition: Callable[[Example], bool]) -> bool:
-        return all(map(condition, self.examples))
-
-    def on_stage(self, *kinds: str) -> bool:
-        return "requantize" in self.path and self.stages[self.at].stage in kinds
 
 
 REASONS: dict[str, Callable[[Flip], bool]] = {
@@ -572,8 +443,7 @@ def all_flips(name: str) -> Iterator[Flip]:
     for (part, value), found in groups(name).items():
         if (part, value) not in before:
             found.sort(key=lambda e: -sum(v.size for v in e.wanted.values()))
-            for path, old, new in flips(part, value):
-                yield Flip(part, path, old, new, found)
+            yield from planted(part, value, found)
 
 
 @pytest.mark.parametrize("name", SCHEMES)
@@ -581,15 +451,8 @@ def test_every_value_of_the_scheme_is_pinned(name: str) -> None:
     vain, needless, tried = [], [], 0
     for flip in all_flips(name):
         reasons = [reason for reason, holds in REASONS.items() if holds(flip)]
-        seen: bool | None = False
         # a few will do where the reason says that none can
-        for example in flip.examples[: 8 if reasons else None]:
-            seen = detected(example, flip.path, flip.new)
-            if seen:  # likely to show the next one too
-                flip.examples.remove(example)
-                flip.examples.insert(0, example)
-            if seen is not False:
-                break
+        seen = notices(flip, 8 if reasons else None)
         if seen is None:
             continue
         tried += 1

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import PARTS, Example, Flip, detected, planted
+from planting import PARTS, Example, Flip, detected, notices, planted
 from test_planted import SAME_ON_POSITIVES
 from test_vectors import FILES, SCHEMES, cases
 from vector_files import FOLDER
@@ -306,14 +306,7 @@ def test_every_value_of_the_scheme_is_pinned(name: str) -> None:
         what = line(name, flip)
         reasons = [reason for reason, holds in REASONS.items() if holds(flip)]
         excused = what in OPEN or any(holds(flip) for holds in UNDEFINED.values())
-        seen: bool | None = False
-        for example in flip.examples[: TRIED if (reasons or excused) and not FUZZ else None]:
-            seen = detected(example, flip.path, flip.new)
-            if seen:  # likely to show the next one too
-                flip.examples.remove(example)
-                flip.examples.insert(0, example)
-            if seen is not False:
-                break
+        seen = notices(flip, TRIED if (reasons or excused) and not FUZZ else None)
         if seen is None:
             continue
         tried += 1
