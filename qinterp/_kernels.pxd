@@ -131,16 +131,22 @@ cdef extern from "_c/packed.h" nogil:
     int QI_MULTIPLIER, QI_FLOAT32, QI_FLOAT64
     int QI_COPY_BYTES, QI_FLIP_BYTES, QI_WIDEN_SIGNED, QI_WIDEN_UNSIGNED, QI_COPY_WORDS
 
+    ctypedef struct qi_high_half:
+        const uint32_t *doubled
+        const uint32_t *lift
+        const int32_t *top
+        const int32_t *rest
+
     ctypedef struct qi_quarters:
         const uint8_t *possible
-        const int32_t *multiplier
-        const int32_t *rest
-        const int64_t *twice
-        int32_t nudge
+        qi_high_half high_half
         const float *scale32
 
     ctypedef struct qi_requantizer:
         qi_quarters quarters
+        qi_high_half high_half
+        int32_t nudge
+        int clips
         int kind
         int32_t zero_point, low, high
         const int32_t *left

@@ -505,7 +505,7 @@ cdef size_t _address(array) except? 0:
 cdef class Requantizer:
     cdef qi_requantizer c
     cdef const qi_isa *_isa
-    cdef object _arrays, _quarters
+    cdef object _arrays
     cdef readonly Py_ssize_t channels
 
     def __init__(
@@ -523,12 +523,10 @@ cdef class Requantizer:
             self._set_multiplier(kind, multiplier, shift, accumulator_range)
         elif kind in (FLOAT32, FLOAT64):
             self.c.kind = QI_FLOAT32 if kind == FLOAT32 else QI_FLOAT64
-            self._arrays = [self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)]
-            if not np.isfinite(self._arrays[0]).all():
+            scale = self._spread(scale, np.float32 if kind == FLOAT32 else np.float64)
+            if not np.isfinite(scale).all():
                 raise ValueError("scales must be finite")
-            self._set_quarters(np.full(-(-channels // 64), kind == FLOAT32), scale32=self._arrays[0])
-            self.c.scale32 = <const float *>_address(self._arrays[0])
-            self.c.scale64 = <const double *>_address(self._arrays[0])
+            self._set_float(scale, kind == FLOAT32, accumulator_range)
         else:
             raise ValueError(f"not a fused requantization: {kind}")
 
@@ -566,25 +564,31 @@ cdef class Requantizer:
         plain |= np.arange(padded) >= self.channels
         plain = plain.reshape(-1, 16).all(axis=1)
         blocks = np.append(plain, np.ones(-len(plain) % 4, np.bool_)).reshape(-1, 4).all(axis=1)
-        twice = _in_quarters(2 * above, self.channels).reshape(-1, 8, 2).swapaxes(1, 2)
-        self.c.quarters.nudge = -1 if (below < above)[: self.channels].any() else 0
-        self._set_quarters(blocks, multiplier=multiplier.astype(np.int32), rest=(total - 31).astype(np.int32))
-        twice, plain = np.ascontiguousarray(twice), plain.astype(np.uint8)
-        self.c.quarters.twice = <const int64_t *>_address(twice)
-        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain, twice]
+        plain = plain.astype(np.uint8)
+        self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])
         self.c.above, self.c.below = <const int64_t *>_address(self._arrays[2]), <const int64_t *>_address(self._arrays[3])
         self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
+        # a negative accumulator's result is at most 0 with or without the nudge, which clamping may hide
+        self.c.nudge = -1 if (below < above)[: self.channels].any() and self.c.low < self.c.zero_point else 0
+        self._set_high_half(_high_half(multiplier, above, total), blocks)
 
-    def _set_quarters(self, possible, multiplier=None, rest=None, scale32=None):
-        self._quarters = [possible.astype(np.uint8)]
-        self._quarters += [_in_quarters(x, self.channels) for x in (multiplier, rest, scale32) if x is not None]
-        self.c.quarters.possible = <const uint8_t *>_address(self._quarters[0])
-        if scale32 is not None:
-            self.c.quarters.scale32 = <const float *>_address(self._quarters[1])
-        else:
-            self.c.quarters.multiplier = <const int32_t *>_address(self._quarters[1])
-            self.c.quarters.rest = <const int32_t *>_address(self._quarters[2])
+    def _set_high_half(self, constants, blocks):
+        quarters = [_in_quarters(x, self.channels) for x in constants]
+        blocks = blocks.astype(np.uint8)
+        self._arrays += [*constants, *quarters, blocks]
+        _point_to(&self.c.high_half, constants)
+        _point_to(&self.c.quarters.high_half, quarters)
+        self.c.quarters.possible = <const uint8_t *>_address(blocks)
+
+    def _set_float(self, scale, is_float32, accumulator_range):
+        blocks = np.full(-(-self.channels // 64), is_float32, np.uint8)
+        quarters = _in_quarters(scale, self.channels)
+        self._arrays = [scale, quarters, blocks]
+        self.c.scale32, self.c.scale64 = <const float *>_address(scale), <const double *>_address(scale)
+        self.c.quarters.scale32, self.c.quarters.possible = <const float *>_address(quarters), <const uint8_t *>_address(blocks)
+        largest = np.abs(scale[: self.channels].astype(np.float64)) * _largest_of(accumulator_range)
+        self.c.clips = largest.max(initial=0.0) >= 1 << 30
 
     @property
     def isa(self):
@@ -624,6 +628,27 @@ cdef class Requantizer:
             PyBuffer_Release(&y)
         finally:
             PyBuffer_Release(&x)
+
+
+def _largest_of(accumulator_range):
+    """The largest magnitude of each accumulator."""
+    return 1 << 31 if accumulator_range is None else np.maximum(-accumulator_range[0], accumulator_range[1])
+
+
+def _high_half(multiplier, above, shift):
+    """Return the constants of qi_high_half; those of a channel that is not plain mean nothing."""
+    doubled, term = 2 * multiplier.astype(np.uint64), 2 * above.astype(np.uint64)
+    step = (1 << 30) // np.maximum(multiplier & -multiplier, 1)
+    lift = np.where(term & 0xFFFFFFFF, np.where(step == 1 << 30, step, (1 << 30) + step), 1 << 31).astype(np.uint64)
+    top = (term - lift * doubled) >> 32
+    return [
+        np.ascontiguousarray(x.astype(np.uint32)) for x in (doubled, lift, top, (shift - 31).clip(0))
+    ]
+
+
+cdef void _point_to(qi_high_half *half, arrays) except *:
+    half.doubled, half.lift = <const uint32_t *>_address(arrays[0]), <const uint32_t *>_address(arrays[1])
+    half.top, half.rest = <const int32_t *>_address(arrays[2]), <const int32_t *>_address(arrays[3])
 
 
 _QUARTERS = np.arange(64).reshape(4, 4, 4).swapaxes(0, 1).ravel()

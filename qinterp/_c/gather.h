@@ -43,6 +43,22 @@ INLINE void gather_window(const qi_conv *conv, const uint8_t *image, const uint8
     }
 }
 
+/* Short rows of windows, `size` bytes each at a time: what is written too many the next ones overwrite. */
+INLINE void gather_short(uint8_t *to, ptrdiff_t row_bytes, ptrdiff_t n, ptrdiff_t count, const uint8_t *const *row_at,
+                         const ptrdiff_t *steps, const int height, const int flip, const int size)
+{
+    ptrdiff_t i;
+    int kh, b;
+    for (i = 0; i < count; i++, to += row_bytes) {
+        for (kh = 0; kh < height; kh++) {
+            uint8_t bytes[32];
+            memcpy(bytes, row_at[kh] + i * steps[kh], size);
+            for (b = 0; b < size; b++) bytes[b] ^= (uint8_t)flip;
+            memcpy(to + kh * n, bytes, size);
+        }
+    }
+}
+
 /* The windows of `count` output pixels from (oy, ox) on whose columns follow each other, `step` bytes apart. */
 INLINE void gather_run(const qi_conv *conv, const uint8_t *image, const uint8_t *limit, ptrdiff_t oy, ptrdiff_t ox,
                        ptrdiff_t count, ptrdiff_t step, uint8_t *to, const int conversion)
@@ -51,11 +67,27 @@ INLINE void gather_run(const qi_conv *conv, const uint8_t *image, const uint8_t 
     const ptrdiff_t pixel = conv->channels * in, n = conv->kernel_width * conv->channels, height = conv->kernel_height;
     const ptrdiff_t row_bytes = conv->row_bytes;
     const int32_t zero_point = conv->x_zero_point;
-    const uint8_t *row_at[MAX_HEIGHT];
-    ptrdiff_t i, kh;
+    const uint8_t *row_at[MAX_HEIGHT], *short_at[MAX_HEIGHT];
+    ptrdiff_t steps[MAX_HEIGHT], i, kh;
+    uint8_t padding[32];
+    int is_short = conversion <= QI_FLIP_BYTES && n <= (ptrdiff_t)sizeof padding;
     for (kh = 0; kh < height; kh++) {
         const int32_t iy = conv->rows[oy * height + kh];
         row_at[kh] = iy < 0 ? NULL : image + (iy * conv->width + conv->columns[ox * conv->kernel_width]) * pixel;
+        short_at[kh] = iy < 0 ? padding : row_at[kh];
+        steps[kh] = iy < 0 ? 0 : step;
+        if (iy >= 0 && limit - row_at[kh] < (count - 1) * step + (ptrdiff_t)sizeof padding) is_short = 0;
+    }
+    if (is_short) {
+        const int flip = conversion == QI_FLIP_BYTES ? 0x80 : 0;
+        memset(padding, (uint8_t)(QINTERP_PLANTED_BUG == 10 ? 0 : zero_point), sizeof padding);
+        if (n > 16)
+            gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 32);
+        else if (height == 3)
+            gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 16);
+        else
+            gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 16);
+        return;
     }
     for (i = 0; i < count; i++, to += row_bytes) {
         for (kh = 0; kh < height; kh++) {

@@ -270,17 +270,19 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m256i least = _mm256_set1_epi32(with->low), most = _mm256_set1_epi32(with->high);
     int r = 0, i;
     if (with->plain[c / 16] && c % 8 == 0 && rows_share(with, out_type, n)) {
-        /* the result of an odd lane is wanted in the high half, where a shift by 32 less leaves it */
-        const __m256i high_shift1 = _mm256_sub_epi64(shift1, _mm256_set1_epi64x(32));
+        const __m256i doubled = load(with->high_half.doubled + c), odd_doubled = _mm256_srli_epi64(doubled, 32);
+        const __m256i lift = load(with->high_half.lift + c), top = load(with->high_half.top + c);
+        const __m256i rest = load(with->high_half.rest + c), nudge = _mm256_set1_epi32(with->nudge);
         const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m256i y[4];
             UNROLL for (i = 0; i < 4; i++) {
-                const __m256i x = load(tile + (r + i) * tile_stride);
-                const __m256i even = round_product(_mm256_mul_epi32(x, multiplier), above0, below0, shift0);
-                const __m256i odd = round_product(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), odd_multiplier), above1, below1,
-                                                  high_shift1);
-                y[i] = _mm256_sub_epi32(_mm256_blend_epi32(even, odd, 0xaa), excess);
+                const __m256i x = load(tile + (r + i) * tile_stride), lifted = _mm256_add_epi32(x, lift);
+                const __m256i even = _mm256_mul_epu32(lifted, doubled);
+                const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(lifted, 32), odd_doubled);
+                const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
+                const __m256i nudged = _mm256_add_epi32(_mm256_add_epi32(high, top), _mm256_and_si256(_mm256_srai_epi32(x, 31), nudge));
+                y[i] = _mm256_srav_epi32(nudged, rest);
             }
             store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride);
         }

@@ -340,15 +340,11 @@ INLINE __m512i round_product(__m512i product, __m512i above, __m512i below, __m5
     return _mm512_srav_epi64(_mm512_add_epi64(product, term), shift);
 }
 
-/* For |x| < 2^30 and shift > 31, all in the high halves of 2p: ((2p + 2 above) >> 32) >> (shift - 31). */
-INLINE __m512i high_half_rounded(__m512i x, __m512i multiplier, __m512i odd_multiplier, __m512i twice0, __m512i twice1,
-                                 __m512i rest, __m512i nudge)
+/* The high halves of x * doubled; both unsigned. */
+INLINE __m512i high_half(__m512i x, __m512i doubled, __m512i odd_doubled)
 {
-    const __m512i doubled = _mm512_add_epi32(x, x);
-    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(doubled, multiplier), twice0);
-    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(doubled, 32), odd_multiplier), twice1);
-    const __m512i high = _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
-    return _mm512_srav_epi32(_mm512_mask_add_epi32(high, _mm512_movepi32_mask(x), high, nudge), rest);
+    const __m512i even = _mm512_mul_epu32(x, doubled), odd = _mm512_mul_epu32(_mm512_srli_epi64(x, 32), odd_doubled);
+    return _mm512_mask_shuffle_epi32(odd, 0x5555, even, _MM_PERM_DDBB);
 }
 
 INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, int c, __mmask16 mask,
@@ -363,16 +359,17 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
     int r = 0, i;
     if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
-        const __m512i twice0 = _mm512_slli_epi64(above0, 1), twice1 = _mm512_slli_epi64(above1, 1);
-        const __m512i rest = _mm512_sub_epi32(_mm512_mask_blend_epi32(0xaaaa, shift0, _mm512_slli_epi64(shift1, 32)),
-                                              _mm512_set1_epi32(31));
-        const __m512i nudge = _mm512_set1_epi32(with->quarters.nudge);
+        const __m512i doubled = _mm512_loadu_si512(with->high_half.doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
+        const __m512i lift = _mm512_loadu_si512(with->high_half.lift + c), top = _mm512_loadu_si512(with->high_half.top + c);
+        const __m512i rest = _mm512_loadu_si512(with->high_half.rest + c), nudge = _mm512_set1_epi32(with->nudge);
         const byte_store bytes = byte_store_of(with);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
-            UNROLL for (i = 0; i < 4; i++)
-                y[i] = high_half_rounded(_mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride), multiplier,
-                                         odd_multiplier, twice0, twice1, rest, nudge);
+            UNROLL for (i = 0; i < 4; i++) {
+                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride);
+                const __m512i high = _mm512_add_epi32(high_half(_mm512_add_epi32(x, lift), doubled, odd_doubled), top);
+                y[i] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, _mm512_movepi32_mask(x), high, nudge), rest);
+            }
             store_four_rows(y, &bytes, out, out_type, at + r * out_stride, out_stride, mask);
         }
     }
@@ -456,27 +453,46 @@ TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int ro
     }
 }
 
+/* With what sums in quarters start, or are: the high half of a product is that of a lifted sum. */
+INLINE __m512i start_of(const int32_t *bias, const qi_requantizer *with, int channel, const int kind)
+{
+    const __m512i start = _mm512_loadu_si512(bias);
+    if (kind != QI_MULTIPLIER) return start;
+    return _mm512_add_epi32(start, _mm512_loadu_si512(with->quarters.high_half.lift + channel));
+}
+
 /* Four rows of sums in quarters, at `first` of the requantizer's constants, to what is packed and clamped. */
 INLINE void requantize_sums(__m512i sum[4][4], const qi_requantizer *with, int first, const int kind)
 {
-    const qi_quarters *with_q = &with->quarters;
-    const __m512i nudge = _mm512_set1_epi32(with_q->nudge);
+    const qi_high_half *half = &with->quarters.high_half;
+    const __m512i nudge = _mm512_set1_epi32(-1);
     const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
     int q, i;
     UNROLL for (q = 0; q < 4; q++) {
         const int c = first + 16 * q;
         if (kind == QI_MULTIPLIER) {
-            const __m512i multiplier = _mm512_loadu_si512(with_q->multiplier + c);
-            const __m512i odd_multiplier = _mm512_srli_epi64(multiplier, 32);
-            const __m512i twice0 = _mm512_loadu_si512(with_q->twice + c), twice1 = _mm512_loadu_si512(with_q->twice + c + 8);
-            const __m512i rest = _mm512_loadu_si512(with_q->rest + c);
-            UNROLL for (i = 0; i < 4; i++)
-                sum[i][q] = high_half_rounded(sum[i][q], multiplier, odd_multiplier, twice0, twice1, rest, nudge);
+            const __m512i doubled = _mm512_loadu_si512(half->doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
+            const __m512i top = _mm512_loadu_si512(half->top + c), rest = _mm512_loadu_si512(half->rest + c);
+            if (with->nudge) {
+                const __m512i lift = _mm512_loadu_si512(half->lift + c);
+                UNROLL for (i = 0; i < 4; i++) {
+                    const __m512i high = _mm512_add_epi32(high_half(sum[i][q], doubled, odd_doubled), top);
+                    const __mmask16 negative = _mm512_cmplt_epu32_mask(sum[i][q], lift);
+                    sum[i][q] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, negative, high, nudge), rest);
+                }
+            } else {
+                UNROLL for (i = 0; i < 4; i++)
+                    sum[i][q] = _mm512_srav_epi32(_mm512_add_epi32(high_half(sum[i][q], doubled, odd_doubled), top), rest);
+            }
         } else {
-            const __m512 scale = _mm512_loadu_ps(with_q->scale32 + c);
-            /* what is below becomes INT32_MIN, and saturates */
-            UNROLL for (i = 0; i < 4; i++)
-                sum[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale), most));
+            const __m512 scale = _mm512_loadu_ps(with->quarters.scale32 + c);
+            if (with->clips) { /* what is below becomes INT32_MIN, and saturates */
+                UNROLL for (i = 0; i < 4; i++)
+                    sum[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale), most));
+            } else {
+                UNROLL for (i = 0; i < 4; i++)
+                    sum[i][q] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale));
+            }
         }
     }
 }
@@ -490,7 +506,7 @@ INLINE void quarters_to_bytes(const int32_t *tile, ptrdiff_t tile_stride, int ro
     for (r = 0; r < rows; r += 4) {
         __m512i sum[4][4];
         UNROLL for (i = 0; i < 4; i++)
-            UNROLL for (q = 0; q < 4; q++) sum[i][q] = _mm512_loadu_si512(tile + (r + i) * tile_stride + 16 * q);
+            UNROLL for (q = 0; q < 4; q++) sum[i][q] = start_of(tile + (r + i) * tile_stride + 16 * q, with, first + 16 * q, kind);
         requantize_sums(sum, with, first, kind);
         UNROLL for (i = 0; i < 4; i++)
             if (r + i < rows)
@@ -520,8 +536,10 @@ INLINE void fused_rows(const uint8_t *rows, ptrdiff_t row_bytes, int count, cons
     for (r = 0; r < count; r += 4) {
         __m512i sum[4][4], w[4];
         const uint8_t *row = rows + r * row_bytes;
-        UNROLL for (i = 0; i < 4; i++)
-            UNROLL for (q = 0; q < 4; q++) sum[i][q] = _mm512_loadu_si512(bias + 16 * q);
+        UNROLL for (q = 0; q < 4; q++) {
+            sum[0][q] = start_of(bias + 16 * q, with, first + 16 * q, kind);
+            UNROLL for (i = 1; i < 4; i++) sum[i][q] = sum[0][q];
+        }
         for (s = 0; s < steps; s++) {
             UNROLL for (q = 0; q < 4; q++) w[q] = _mm512_loadu_si512(weights + s * 4 + q);
             UNROLL for (i = 0; i < 4; i++) {
@@ -579,8 +597,10 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
     const int height = row->kernel_height;
     __m512i sum[4][4], quarter[4];
     int p, q, g, j;
-    UNROLL for (p = 0; p < 4; p++)
-        UNROLL for (q = 0; q < 4; q++) sum[p][q] = _mm512_loadu_si512(bias + 16 * q);
+    UNROLL for (q = 0; q < 4; q++) {
+        sum[0][q] = start_of(bias + 16 * q, with, first + 16 * q, kind);
+        UNROLL for (p = 1; p < 4; p++) sum[p][q] = sum[0][q];
+    }
     for (g = 0; g < height; g += 4) {
         /* rows there are not have weight 0 */
         const int b = g + 1 < height ? g + 1 : g, c = g + 2 < height ? g + 2 : g, d = g + 3 < height ? g + 3 : g;

@@ -32,14 +32,21 @@ enum qi_requantization {
     QI_FLOAT64     /* float64 scale, ties away from zero */
 };
 
+/* QI_MULTIPLIER in the high half of one product, where left is 0, shift at least 32 and |x| < 2^30:
+       y = (high32((x + lift) * doubled) + top + (x < 0 ? nudge : 0)) >> rest
+   doubled is 2 multiplier; with a lift that is an odd multiple of 2^30 / (lowest bit of the multiplier), the low half of
+   lift * doubled is the 2^31 that the first rounding adds. The factors are unsigned. */
+typedef struct {
+    const uint32_t *doubled, *lift;
+    const int32_t *top, *rest;
+} qi_high_half;
+
 /* The same constants in quarters. A block of 64 channels is then four vectors, the q-th of which holds channels
    16L + 4q .. 16L + 4q + 3 in its L-th 128 bits: as interleaving four rows of bytes leaves them, and as packing to bytes
    takes them. A last block of at most 32 channels has them twice, for two pixels side by side. */
 typedef struct {
     const uint8_t *possible; /* one a block: plain, or by float32 */
-    const int32_t *multiplier, *rest; /* rest: shift - 31 */
-    const int64_t *twice;    /* 2 above; of each vector the even lanes, then the odd ones */
-    int32_t nudge;           /* added to the high half of a negative product: -1 if `below` is less than `above` */
+    qi_high_half high_half;
     const float *scale32;
 } qi_quarters;
 
@@ -50,7 +57,10 @@ typedef struct {
        y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
     const int32_t *left, *multiplier;
     const int64_t *above, *below, *shift;
-    const uint8_t *plain; /* one for each 16 channels: left is 0, shift at least 32 and |x| < 2^30 in all of them */
+    const uint8_t *plain; /* one for each 16 channels: high_half serves all of them */
+    qi_high_half high_half;
+    int32_t nudge; /* 0 or -1 */
+    int clips;     /* QI_FLOAT32: x * scale may be too large for int32 */
     const float *scale32;
     const double *scale64;
     qi_quarters quarters;
