@@ -137,13 +137,13 @@ cdef extern from "_c/packed.h" nogil:
         const int32_t *top
         const int32_t *rest
 
-    ctypedef struct qi_quarters:
-        const uint8_t *possible
+    ctypedef struct qi_arranged:
         qi_high_half high_half
         const float *scale32
 
     ctypedef struct qi_requantizer:
-        qi_quarters quarters
+        const uint8_t *arrangeable
+        qi_arranged quarters, tail
         qi_high_half high_half
         int32_t nudge
         int clips
@@ -204,7 +204,7 @@ cdef extern from "_c/packed.h" nogil:
         const uint8_t *contiguous
         int direct
         ptrdiff_t row_bytes
-        int quartered, step_bytes, segments
+        int arranged, step_bytes, segments
         const int32_t *segment_steps
         const uint8_t *weights
         const int32_t *bias

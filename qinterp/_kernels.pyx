@@ -575,18 +575,24 @@ cdef class Requantizer:
 
     def _set_high_half(self, constants, blocks):
         quarters = [_in_quarters(x, self.channels) for x in constants]
-        blocks = blocks.astype(np.uint8)
-        self._arrays += [*constants, *quarters, blocks]
+        tail = [_tail_of(x, self.channels) for x in constants]
+        self._set_arrangeable(blocks)
+        self._arrays += [*constants, *quarters, *tail]
         _point_to(&self.c.high_half, constants)
         _point_to(&self.c.quarters.high_half, quarters)
-        self.c.quarters.possible = <const uint8_t *>_address(blocks)
+        _point_to(&self.c.tail.high_half, tail)
+
+    def _set_arrangeable(self, blocks):
+        blocks = blocks.astype(np.uint8)
+        self._arrays.append(blocks)
+        self.c.arrangeable = <const uint8_t *>_address(blocks)
 
     def _set_float(self, scale, is_float32, accumulator_range):
-        blocks = np.full(-(-self.channels // 64), is_float32, np.uint8)
-        quarters = _in_quarters(scale, self.channels)
-        self._arrays = [scale, quarters, blocks]
+        quarters, tail = _in_quarters(scale, self.channels), _tail_of(scale, self.channels)
+        self._arrays = [scale, quarters, tail]
+        self._set_arrangeable(np.full(-(-self.channels // 64), is_float32))
         self.c.scale32, self.c.scale64 = <const float *>_address(scale), <const double *>_address(scale)
-        self.c.quarters.scale32, self.c.quarters.possible = <const float *>_address(quarters), <const uint8_t *>_address(blocks)
+        self.c.quarters.scale32, self.c.tail.scale32 = <const float *>_address(quarters), <const float *>_address(tail)
         largest = np.abs(scale[: self.channels].astype(np.float64)) * _largest_of(accumulator_range)
         self.c.clips = largest.max(initial=0.0) >= 1 << 30
 
@@ -661,6 +667,22 @@ def _in_quarters(x, channels):
     if 0 < channels % 64 <= 32:
         blocks[-1, 32:] = blocks[-1, :32]
     return np.ascontiguousarray(blocks[:, _QUARTERS])
+
+
+_HALVES = np.arange(32).reshape(4, 2, 4).swapaxes(0, 1).ravel()
+
+
+def _order_of_tail(channels):
+    """The order of the channels of the last block, of at most 32."""
+    return _HALVES if channels % 64 > 16 else np.arange(32)
+
+
+def _tail_of(x, channels):
+    """Those of the last block of a product, if it has at most 32 channels."""
+    tail = np.zeros(32, x.dtype)
+    if 0 < channels % 64 <= 32:
+        tail[: channels % 64] = x[channels // 64 * 64 : channels]
+    return np.ascontiguousarray(tail[_order_of_tail(channels)])
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------
@@ -805,11 +827,14 @@ cdef class _Packed:
         operands[:, :channels, : w.shape[1]] = w.reshape(groups, channels, -1)
         bias = np.zeros((groups, padded), np.int32)
         bias[:, :channels] = (start & 0xFFFFFFFF).astype(np.uint32).view(np.int32).reshape(groups, channels)
-        conv.quartered = groups == 1 and conv.ordered == NULL and block == 64 and conv.isa.natural_order != NULL
-        if conv.quartered:
+        conv.arranged = groups == 1 and conv.ordered == NULL and block == 64 and conv.isa.natural_order != NULL
+        if conv.arranged:
             whole = channels // 64 * 64
-            order = (np.arange(0, whole, 64)[:, None] + _QUARTERS).ravel()
-            operands[:, :whole], bias[:, :whole] = operands[:, order], bias[:, order]
+            order = np.arange(padded)
+            order[:whole] = (np.arange(0, whole, 64)[:, None] + _QUARTERS).ravel()
+            if padded - whole == 32:
+                order[whole:] = whole + _HALVES
+            operands, bias = operands[:, order], bias[:, order]
         operands = operands if narrow else operands.view(np.int32)
         weights = _aligned(operands.size, operands.dtype)
         at = first = 0

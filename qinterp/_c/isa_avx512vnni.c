@@ -290,17 +290,22 @@ INLINE byte_store byte_store_of(const qi_requantizer *with)
     return s;
 }
 
+INLINE __m512i to_words(__m512i a, __m512i b, const byte_store *s)
+{
+    return _mm512_adds_epi16(_mm512_packs_epi32(a, b), s->zero_point);
+}
+
+INLINE __m512i to_bytes(__m512i a, __m512i b, const byte_store *s, int out_type)
+{
+    if (out_type == QI_I8) return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(a, b), s->low), s->high);
+    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), s->low), s->high);
+}
+
 INLINE void store_four_rows(const __m512i y[4], const byte_store *s, void *out, int out_type, ptrdiff_t at,
                             ptrdiff_t out_stride, __mmask16 mask)
 {
-    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), s->zero_point);
-    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), s->zero_point);
     uint8_t *to = (uint8_t *)out + at;
-    __m512i bytes;
-    if (out_type == QI_I8)
-        bytes = _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(y01, y23), s->low), s->high);
-    else
-        bytes = _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(y01, y23), s->low), s->high);
+    __m512i bytes = to_bytes(to_words(y[0], y[1], s), to_words(y[2], y[3], s), s, out_type);
     bytes = _mm512_permutexvar_epi32(s->by_row, bytes);
     _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
     _mm_mask_storeu_epi8(to + out_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
@@ -309,12 +314,9 @@ INLINE void store_four_rows(const __m512i y[4], const byte_store *s, void *out, 
 }
 
 /* Four vectors in quarters to 64 bytes of one pixel. */
-INLINE __m512i bytes_of_quarters(const __m512i y[4], const byte_store *s, int out_type)
+INLINE __m512i bytes_of_quarters(const __m512i *y, const byte_store *s, int out_type)
 {
-    const __m512i y01 = _mm512_adds_epi16(_mm512_packs_epi32(y[0], y[1]), s->zero_point);
-    const __m512i y23 = _mm512_adds_epi16(_mm512_packs_epi32(y[2], y[3]), s->zero_point);
-    if (out_type == QI_I8) return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(y01, y23), s->low), s->high);
-    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(y01, y23), s->low), s->high);
+    return to_bytes(to_words(y[0], y[1], s), to_words(y[2], y[3], s), s, out_type);
 }
 
 INLINE int rows_share(const qi_requantizer *with, int out_type)
@@ -453,116 +455,185 @@ TARGET static void requantize(const int32_t *tile, ptrdiff_t tile_stride, int ro
     }
 }
 
-/* With what sums in quarters start, or are: the high half of a product is that of a lifted sum. */
-INLINE __m512i start_of(const int32_t *bias, const qi_requantizer *with, int channel, const int kind)
+/* With what sums start, or are: the high half of a product is that of a lifted sum. */
+INLINE __m512i start_of(const int32_t *bias, const qi_arranged *constants, int channel, const int kind)
 {
     const __m512i start = _mm512_loadu_si512(bias);
     if (kind != QI_MULTIPLIER) return start;
-    return _mm512_add_epi32(start, _mm512_loadu_si512(with->quarters.high_half.lift + channel));
+    return _mm512_add_epi32(start, _mm512_loadu_si512(constants->high_half.lift + channel));
 }
 
-/* Four rows of sums in quarters, at `first` of the requantizer's constants, to what is packed and clamped. */
-INLINE void requantize_sums(__m512i sum[4][4], const qi_requantizer *with, int first, const int kind)
+/* Rows of sums, (rows, vectors), by the constants from `first` on, to what is packed and clamped. */
+INLINE void requantize_sums(__m512i *sum, const qi_requantizer *with, const qi_arranged *constants, int first, const int kind,
+                            const int rows, const int vectors)
 {
-    const qi_high_half *half = &with->quarters.high_half;
+    const qi_high_half *half = &constants->high_half;
     const __m512i nudge = _mm512_set1_epi32(-1);
     const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
-    int q, i;
-    UNROLL for (q = 0; q < 4; q++) {
-        const int c = first + 16 * q;
+    int v, i;
+    UNROLL for (v = 0; v < vectors; v++) {
+        const int c = first + 16 * v;
         if (kind == QI_MULTIPLIER) {
             const __m512i doubled = _mm512_loadu_si512(half->doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
             const __m512i top = _mm512_loadu_si512(half->top + c), rest = _mm512_loadu_si512(half->rest + c);
             if (with->nudge) {
                 const __m512i lift = _mm512_loadu_si512(half->lift + c);
-                UNROLL for (i = 0; i < 4; i++) {
-                    const __m512i high = _mm512_add_epi32(high_half(sum[i][q], doubled, odd_doubled), top);
-                    const __mmask16 negative = _mm512_cmplt_epu32_mask(sum[i][q], lift);
-                    sum[i][q] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, negative, high, nudge), rest);
+                UNROLL for (i = v; i < rows * vectors; i += vectors) {
+                    const __m512i high = _mm512_add_epi32(high_half(sum[i], doubled, odd_doubled), top);
+                    const __mmask16 negative = _mm512_cmplt_epu32_mask(sum[i], lift);
+                    sum[i] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, negative, high, nudge), rest);
                 }
             } else {
-                UNROLL for (i = 0; i < 4; i++)
-                    sum[i][q] = _mm512_srav_epi32(_mm512_add_epi32(high_half(sum[i][q], doubled, odd_doubled), top), rest);
+                UNROLL for (i = v; i < rows * vectors; i += vectors)
+                    sum[i] = _mm512_srav_epi32(_mm512_add_epi32(high_half(sum[i], doubled, odd_doubled), top), rest);
             }
         } else {
-            const __m512 scale = _mm512_loadu_ps(with->quarters.scale32 + c);
+            const __m512 scale = _mm512_loadu_ps(constants->scale32 + c);
             if (with->clips) { /* what is below becomes INT32_MIN, and saturates */
-                UNROLL for (i = 0; i < 4; i++)
-                    sum[i][q] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale), most));
+                UNROLL for (i = v; i < rows * vectors; i += vectors)
+                    sum[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale), most));
             } else {
-                UNROLL for (i = 0; i < 4; i++)
-                    sum[i][q] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i][q]), scale));
+                UNROLL for (i = v; i < rows * vectors; i += vectors)
+                    sum[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale));
             }
         }
     }
 }
 
-INLINE void quarters_to_bytes(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
-                              const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int kind, const int out_type)
+/* The first `count` of `rows` rows of what requantize_sums made: a row is four vectors in quarters, two in halves, or one. */
+INLINE void store_sums(const __m512i *y, int count, const byte_store *s, uint8_t *out, int out_type, ptrdiff_t out_stride,
+                       __mmask64 mask, const int rows, const int vectors)
+{
+    const int at_once = 4 / vectors;
+    int i, k;
+    UNROLL for (i = 0; i < rows; i += at_once) {
+        __m512i bytes = bytes_of_quarters(y + i * vectors, s, out_type);
+        if (i >= count) return;
+        if (vectors == 4) {
+            _mm512_mask_storeu_epi8(out + i * out_stride, mask, bytes);
+        } else if (vectors == 2) {
+            bytes = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), bytes);
+            _mm256_mask_storeu_epi8(out + i * out_stride, (__mmask32)mask, _mm512_castsi512_si256(bytes));
+            if (i + 1 < count)
+                _mm256_mask_storeu_epi8(out + (i + 1) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(bytes, 1));
+        } else {
+            bytes = _mm512_permutexvar_epi32(s->by_row, bytes);
+            _mm_mask_storeu_epi8(out + i * out_stride, (__mmask16)mask, _mm512_castsi512_si128(bytes));
+            UNROLL for (k = 1; k < 4; k++)
+                if (i + k < count)
+                    _mm_mask_storeu_epi8(out + (i + k) * out_stride, (__mmask16)mask,
+                                         k == 1 ? _mm512_extracti32x4_epi32(bytes, 1)
+                                         : k == 2 ? _mm512_extracti32x4_epi32(bytes, 2)
+                                                  : _mm512_extracti32x4_epi32(bytes, 3));
+        }
+    }
+}
+
+/* Of a tile; four or eight rows at once. */
+INLINE void requantize_tile(const int32_t *tile, ptrdiff_t tile_stride, int count, const qi_arranged *constants, int first,
+                            int channels, const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int vectors,
+                            const int kind, const int out_type)
 {
     const byte_store bytes = byte_store_of(with);
     const __mmask64 mask = ~0ull >> (64 - channels);
-    int r, q, i;
-    for (r = 0; r < rows; r += 4) {
-        __m512i sum[4][4];
-        UNROLL for (i = 0; i < 4; i++)
-            UNROLL for (q = 0; q < 4; q++) sum[i][q] = start_of(tile + (r + i) * tile_stride + 16 * q, with, first + 16 * q, kind);
-        requantize_sums(sum, with, first, kind);
-        UNROLL for (i = 0; i < 4; i++)
-            if (r + i < rows)
-                _mm512_mask_storeu_epi8(out + (r + i) * out_stride, mask, bytes_of_quarters(sum[i], &bytes, out_type));
+    const int rows = vectors == 4 ? 4 : 8;
+    int r, v, i;
+    for (r = 0; r < count; r += rows) {
+        __m512i sum[16];
+        UNROLL for (i = 0; i < rows; i++)
+            UNROLL for (v = 0; v < vectors; v++)
+                sum[i * vectors + v] = start_of(tile + (r + i) * tile_stride + 16 * v, constants, first + 16 * v, kind);
+        requantize_sums(sum, with, constants, first, kind, rows, vectors);
+        store_sums(sum, count - r, &bytes, out + r * out_stride, out_type, out_stride, mask, rows, vectors);
     }
 }
+
+#define BY_KIND_AND_TYPE(function, ...)                                  \
+    if (with->kind == QI_MULTIPLIER && out_type == QI_I8)                 \
+        function(__VA_ARGS__, QI_MULTIPLIER, QI_I8);                      \
+    else if (with->kind == QI_MULTIPLIER)                                 \
+        function(__VA_ARGS__, QI_MULTIPLIER, QI_U8);                      \
+    else                                                                  \
+        function(__VA_ARGS__, QI_FLOAT32, out_type);
 
 TARGET static void requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                                        const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride)
 {
-    if (with->kind == QI_MULTIPLIER && out_type == QI_I8)
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_MULTIPLIER, QI_I8);
-    else if (with->kind == QI_MULTIPLIER)
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_MULTIPLIER, QI_U8);
-    else
-        quarters_to_bytes(tile, tile_stride, rows, first, channels, with, out, out_stride, QI_FLOAT32, out_type);
+    BY_KIND_AND_TYPE(requantize_tile, tile, tile_stride, rows, &with->quarters, first, channels, with, out, out_stride, 4)
+}
+
+TARGET static void requantize_tail(const int32_t *tile, ptrdiff_t tile_stride, int rows, int channels,
+                                   const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride)
+{
+    if (channels <= 16) {
+        BY_KIND_AND_TYPE(requantize_tile, tile, tile_stride, rows, &with->tail, 0, channels, with, out, out_stride, 1)
+    } else {
+        BY_KIND_AND_TYPE(requantize_tile, tile, tile_stride, rows, &with->tail, 0, channels, with, out, out_stride, 2)
+    }
 }
 
 /* ---- products, fused with their requantization: worth it where few steps go with many sums ---- */
 
-INLINE void fused_rows(const uint8_t *rows, ptrdiff_t row_bytes, int count, const __m512i *weights, int steps,
-                       const int32_t *bias, const qi_requantizer *with, int first, uint8_t *out, ptrdiff_t out_stride,
-                       const int bytes, const int kind, const int out_type)
+INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, const __m512i *weights, int steps,
+                       const int32_t *bias, const qi_requantizer *with, int first, int channels, uint8_t *out,
+                       ptrdiff_t out_stride, const int bytes, const int vectors, const int kind, const int out_type)
 {
+    const qi_arranged *constants = vectors == 4 ? &with->quarters : &with->tail;
     const byte_store store = byte_store_of(with);
-    int r, i, q, s;
-    for (r = 0; r < count; r += 4) {
-        __m512i sum[4][4], w[4];
-        const uint8_t *row = rows + r * row_bytes;
-        UNROLL for (q = 0; q < 4; q++) {
-            sum[0][q] = start_of(bias + 16 * q, with, first + 16 * q, kind);
-            UNROLL for (i = 1; i < 4; i++) sum[i][q] = sum[0][q];
+    const __mmask64 mask = ~0ull >> (64 - channels);
+    const int rows = vectors == 4 ? 4 : 8;
+    int r, i, v, s;
+    if (vectors != 4) first = 0;
+    for (r = 0; r < count; r += rows) {
+        __m512i sum[16], w[4];
+        const uint8_t *row = rows_at + r * row_bytes;
+        UNROLL for (v = 0; v < vectors; v++) {
+            sum[v] = start_of(bias + 16 * v, constants, first + 16 * v, kind);
+            UNROLL for (i = 1; i < rows; i++) sum[i * vectors + v] = sum[v];
         }
         for (s = 0; s < steps; s++) {
-            UNROLL for (q = 0; q < 4; q++) w[q] = _mm512_loadu_si512(weights + s * 4 + q);
-            UNROLL for (i = 0; i < 4; i++) {
+            UNROLL for (v = 0; v < vectors; v++) w[v] = _mm512_loadu_si512(weights + s * vectors + v);
+            UNROLL for (i = 0; i < rows; i++) {
                 const __m512i x = _mm512_set1_epi32(load_step(row + i * row_bytes + 4 * s));
-                UNROLL for (q = 0; q < 4; q++) sum[i][q] = multiply_add(sum[i][q], x, w[q], bytes);
+                UNROLL for (v = 0; v < vectors; v++)
+                    sum[i * vectors + v] = multiply_add(sum[i * vectors + v], x, w[v], bytes);
             }
         }
-        requantize_sums(sum, with, first, kind);
-        UNROLL for (i = 0; i < 4; i++)
-            if (r + i < count) _mm512_storeu_si512(out + (r + i) * out_stride, bytes_of_quarters(sum[i], &store, out_type));
+        requantize_sums(sum, with, constants, first, kind, rows, vectors);
+        store_sums(sum, count - r, &store, out + r * out_stride, out_type, out_stride, mask, rows, vectors);
     }
 }
 
-TARGET static void gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
-                              const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
-                              ptrdiff_t out_stride, int bytes)
+#define FUSED_PRODUCT_ARGUMENTS                                                                                        \
+    const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps, const int32_t *bias,          \
+        const qi_requantizer *with, int first, int channels, void *out, int out_type, ptrdiff_t out_stride, int bytes
+/* Each a function of its own, in which the compiler keeps to the registers. */
+#define FUSED_PRODUCT(name, is_bytes, vectors, kind, type)                                                             \
+    TARGET static __attribute__((noinline)) void name(FUSED_PRODUCT_ARGUMENTS)                                         \
+    {                                                                                                                  \
+        (void)out_type, (void)bytes;                                                                                   \
+        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, channels, out, out_stride, is_bytes,     \
+                   vectors, kind, type);                                                                               \
+    }
+#define FUSED_PRODUCTS(name, is_bytes, kind, type)                                                                     \
+    FUSED_PRODUCT(name##_4, is_bytes, 4, kind, type)                                                                   \
+    FUSED_PRODUCT(name##_2, is_bytes, 2, kind, type)                                                                   \
+    FUSED_PRODUCT(name##_1, is_bytes, 1, kind, type)                                                                   \
+    TARGET static void name(FUSED_PRODUCT_ARGUMENTS)                                                                   \
+    {                                                                                                                  \
+        (channels == 64 ? name##_4 : channels > 16 ? name##_2 : name##_1)(                                             \
+            rows, row_bytes, count, weights, steps, bias, with, first, channels, out, out_type, out_stride, bytes);    \
+    }
+
+FUSED_PRODUCTS(product_by_multiplier, 1, QI_MULTIPLIER, QI_I8)
+FUSED_PRODUCTS(product_by_float32, 1, QI_FLOAT32, QI_I8)
+FUSED_PRODUCTS(any_product, bytes, with->kind, out_type)
+
+TARGET static void gemm_fused(FUSED_PRODUCT_ARGUMENTS)
 {
-    if (with->kind == QI_MULTIPLIER && out_type == QI_I8 && bytes)
-        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, 1, QI_MULTIPLIER, QI_I8);
-    else if (with->kind == QI_FLOAT32 && out_type == QI_I8 && bytes)
-        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, 1, QI_FLOAT32, QI_I8);
-    else
-        fused_rows(rows, row_bytes, count, weights, steps, bias, with, first, out, out_stride, bytes, with->kind, out_type);
+    void (*run)(FUSED_PRODUCT_ARGUMENTS) = any_product;
+    if (out_type == QI_I8 && bytes) run = with->kind == QI_MULTIPLIER ? product_by_multiplier : product_by_float32;
+    run(rows, row_bytes, count, weights, steps, bias, with, first, channels, out, out_type, out_stride, bytes);
 }
 
 /* ---- depthwise, fused with its requantization ---- */
@@ -595,11 +666,11 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
                         const int shape, const int inside, const int kind, const int out_type)
 {
     const int height = row->kernel_height;
-    __m512i sum[4][4], quarter[4];
+    __m512i sum[16], quarter[4];
     int p, q, g, j;
     UNROLL for (q = 0; q < 4; q++) {
-        sum[0][q] = start_of(bias + 16 * q, with, first + 16 * q, kind);
-        UNROLL for (p = 1; p < 4; p++) sum[p][q] = sum[0][q];
+        sum[q] = start_of(bias + 16 * q, &with->quarters, first + 16 * q, kind);
+        UNROLL for (p = 1; p < 4; p++) sum[4 * p + q] = sum[q];
     }
     for (g = 0; g < height; g += 4) {
         /* rows there are not have weight 0 */
@@ -614,13 +685,13 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
                 const int8_t *w = weights + (g / 4 * kernel_width + kw) * 256;
                 if (kw >= 0 && kw < kernel_width)
                     UNROLL for (q = 0; q < 4; q++)
-                        sum[p][q] = _mm512_dpbusd_epi32(sum[p][q], quarter[q], _mm512_loadu_si512(w + 64 * q));
+                        sum[4 * p + q] = _mm512_dpbusd_epi32(sum[4 * p + q], quarter[q], _mm512_loadu_si512(w + 64 * q));
             }
         }
     }
-    requantize_sums(sum, with, first, kind);
+    requantize_sums(sum, with, &with->quarters, first, kind, 4, 4);
     UNROLL for (p = 0; p < 4; p++) {
-        const __m512i all = bytes_of_quarters(sum[p], bytes, out_type);
+        const __m512i all = bytes_of_quarters(sum + 4 * p, bytes, out_type);
         if (shape == WHOLE) {
             _mm512_storeu_si512(out + p * out_stride, all);
         } else if (shape == PART) {
@@ -696,9 +767,16 @@ TARGET static void depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset
     run(row, offset, channels, weights, bias, with, first, out, out_type, out_stride);
 }
 
-/* From quarters to sixteen channels a vector. */
-TARGET static void natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows)
+/* From quarters or halves to sixteen channels a vector. */
+TARGET static void natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows, int channels)
 {
+    const __m512i low = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), high = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    if (channels <= 16) return;
+    for (; channels <= 32 && rows > 0; rows--, tile += tile_stride) {
+        const __m512i h0 = _mm512_loadu_si512(tile), h1 = _mm512_loadu_si512(tile + 16);
+        _mm512_storeu_si512(tile, _mm512_permutex2var_epi64(h0, low, h1));
+        _mm512_storeu_si512(tile + 16, _mm512_permutex2var_epi64(h0, high, h1));
+    }
     for (; rows > 0; rows--, tile += tile_stride) {
         const __m512i q[4] = {_mm512_loadu_si512(tile), _mm512_loadu_si512(tile + 16), _mm512_loadu_si512(tile + 32),
                               _mm512_loadu_si512(tile + 48)};
@@ -866,7 +944,7 @@ const qi_isa qi_avx512vnni = {
     .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
     .depthwise_fused = depthwise_fused, .gemm_fused = gemm_fused, .natural_order = natural_order, .requantize = requantize,
-    .requantize_quarters = requantize_quarters, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
+    .requantize_quarters = requantize_quarters, .requantize_tail = requantize_tail, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
     .run_stages = run_stages, .widen = widen, .combine = combine,
     .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,
     .permutes_bytes = &qi_has_vbmi,

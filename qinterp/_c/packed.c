@@ -69,23 +69,31 @@ typedef struct {
 
 static void *element(void *out, int type, ptrdiff_t index) { return (uint8_t *)out + index * (ptrdiff_t)sizes[type]; }
 
-static int takes_quarters(const qi_isa *isa, const qi_requantizer *with, ptrdiff_t channel, int out_type)
+static int takes_arranged(const qi_isa *isa, const qi_requantizer *with, ptrdiff_t channel, int out_type)
 {
     return with && isa->requantize_quarters && out_type != QI_I16 && with->zero_point >= -16384 && with->zero_point <= 16384
-           && with->quarters.possible[channel / 64];
+           && with->arrangeable[channel / 64];
 }
+
+/* Whether a block of so many channels is in an order other than the natural, or can be requantized as if it were. */
+static int is_arranged(const qi_conv *conv, ptrdiff_t channels) { return conv->arranged && (channels == 64 || channels <= 32); }
 
 static void store_tile(const qi_conv *conv, int32_t *tile, ptrdiff_t stride, ptrdiff_t first, ptrdiff_t count,
                        ptrdiff_t channel, ptrdiff_t channels, int segment, const qi_target *to)
 {
     ptrdiff_t i, at = first * conv->out_channels + channel;
-    if (conv->quartered && channels == 64) {
-        if (takes_quarters(conv->isa, to->with, channel, to->out_type)) {
-            conv->isa->requantize_quarters(tile, stride, (int)count, (int)channel, 64, to->with,
-                                           element(to->out, to->out_type, at), to->out_type, conv->out_channels);
+    if (is_arranged(conv, channels)) {
+        if (takes_arranged(conv->isa, to->with, channel, to->out_type)) {
+            void *out = element(to->out, to->out_type, at);
+            if (channels == 64)
+                conv->isa->requantize_quarters(tile, stride, (int)count, (int)channel, 64, to->with, out, to->out_type,
+                                               conv->out_channels);
+            else
+                conv->isa->requantize_tail(tile, stride, (int)count, (int)channels, to->with, out, to->out_type,
+                                           conv->out_channels);
             return;
         }
-        conv->isa->natural_order(tile, stride, (int)count);
+        conv->isa->natural_order(tile, stride, (int)count, (int)channels);
     }
     if (to->with) {
         conv->isa->requantize(tile, stride, (int)count, (int)channel, (int)channels, to->with,
@@ -137,8 +145,8 @@ static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, 
             const ptrdiff_t here = channels - c < block ? channels - c : block, channel = group * channels + c;
             const uint8_t *block_weights = weights + (group * padded + c) * channel_bytes;
             const int32_t *bias = conv->bias + group * padded + c;
-            if (conv->quartered && here == 64 && steps <= FUSED_STEPS && takes_quarters(conv->isa, to->with, c, to->out_type)) {
-                conv->isa->gemm_fused(rows, conv->row_bytes, (int)count, block_weights, steps, bias, to->with, (int)c,
+            if (is_arranged(conv, here) && steps <= FUSED_STEPS && takes_arranged(conv->isa, to->with, c, to->out_type)) {
+                conv->isa->gemm_fused(rows, conv->row_bytes, (int)count, block_weights, steps, bias, to->with, (int)c, (int)here,
                                       element(to->out, to->out_type, first * conv->out_channels + c), to->out_type,
                                       conv->out_channels, conv->conversion <= QI_FLIP_BYTES);
                 continue;
@@ -251,7 +259,7 @@ static int is_fused(const qi_depthwise_conv *conv, const qi_requantizer *with, i
     if (conv->ordered || !conv->shared_stride || !conv->isa->depthwise_fused || conv->multiplier != 1) return 0;
     if (conv->kernel_height > MAX_KERNEL || conv->out_width < at_once) return 0;
     for (c = 0; c < conv->channels; c += 64)
-        if (!takes_quarters(conv->isa, with, c, out_type)) return 0;
+        if (!takes_arranged(conv->isa, with, c, out_type)) return 0;
     return 1;
 }
 
@@ -333,7 +341,7 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
             }
             for (c = 0; c < channels; c += lanes) {
                 const ptrdiff_t here = channels - c < lanes ? channels - c : lanes;
-                const int quarters = !conv->ordered && conv->shared_stride && takes_quarters(conv->isa, with, c, out_type);
+                const int quarters = !conv->ordered && conv->shared_stride && takes_arranged(conv->isa, with, c, out_type);
                 for (i = 0; i < rows; i++) {
                     int32_t *to = tile + i * width * lanes;
                     const uint8_t **from = taps + i * width * taps_count;
@@ -347,7 +355,7 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
                                                    element(out, out_type, pixel * channels + c), out_type, channels);
                     continue;
                 }
-                if (!conv->ordered && conv->shared_stride && conv->isa->natural_order) conv->isa->natural_order(tile, lanes, (int)count);
+                if (!conv->ordered && conv->shared_stride && conv->isa->natural_order) conv->isa->natural_order(tile, lanes, (int)count, lanes);
                 if (with)
                     conv->isa->requantize(tile, lanes, (int)count, (int)c, (int)here, with,
                                           element(out, out_type, pixel * channels + c), out_type, channels);

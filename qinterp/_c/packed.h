@@ -41,14 +41,16 @@ typedef struct {
     const int32_t *top, *rest;
 } qi_high_half;
 
-/* The same constants in quarters. A block of 64 channels is then four vectors, the q-th of which holds channels
-   16L + 4q .. 16L + 4q + 3 in its L-th 128 bits: as interleaving four rows of bytes leaves them, and as packing to bytes
-   takes them. A last block of at most 32 channels has them twice, for two pixels side by side. */
+/* Constants in the order of a block's accumulators.
+   In quarters, a block of 64 channels is four vectors, the q-th of which holds channels 16L + 4q .. 16L + 4q + 3 in its
+   L-th 128 bits: as interleaving four rows of bytes leaves them, and as packing to bytes takes them. A depthwise
+   convolution's last block of at most 32 channels has them twice, for two pixels side by side.
+   In halves, the last block of a product, of 17 .. 32 channels, is two vectors, and channels 8L + 4h .. 8L + 4h + 3 are in
+   the h-th one's L-th 128 bits. One of at most 16 channels is a vector in natural order. */
 typedef struct {
-    const uint8_t *possible; /* one a block: plain, or by float32 */
     qi_high_half high_half;
     const float *scale32;
-} qi_quarters;
+} qi_arranged;
 
 typedef struct {
     int kind;
@@ -63,7 +65,8 @@ typedef struct {
     int clips;     /* QI_FLOAT32: x * scale may be too large for int32 */
     const float *scale32;
     const double *scale64;
-    qi_quarters quarters;
+    const uint8_t *arrangeable; /* one for each 64 channels: plain, or by float32 */
+    qi_arranged quarters, tail; /* tail: the last block, where it has at most 32 channels */
 } qi_requantizer;
 
 /* ---- kernels of an instruction set ---- */
@@ -89,13 +92,17 @@ typedef void qi_depthwise_columns(const uint8_t *const *taps, int count, int ker
 typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                            const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* The same for a tile in quarters, which the requantizer must take (qi_takes_quarters). */
+/* The same for a tile in quarters, which the requantizer must take (takes_arranged in packed.c). */
 typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                                     const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* A block of 64 channels in quarters, and its requantization from the registers; the requantizer takes quarters. */
+/* The same for the last block of a product, of at most 32 channels. */
+typedef void qi_requantize_tail(const int32_t *tile, ptrdiff_t tile_stride, int rows, int channels,
+                                const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
+
+/* A block of 64 channels, or a last one of at most 32, and its requantization from the registers. */
 typedef void qi_gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
-                           const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
+                           const int32_t *bias, const qi_requantizer *with, int first, int channels, void *out, int out_type,
                            ptrdiff_t out_stride, int bytes);
 
 /* Depthwise sums of a whole output row, and their requantization from the registers; the tile would be in quarters, and the
@@ -118,8 +125,8 @@ typedef void qi_depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, i
                                 const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
                                 ptrdiff_t out_stride);
 
-/* Rows of 64 accumulators in quarters, in place. */
-typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows);
+/* Rows of 64 accumulators in quarters, or of 32 in halves, in place. */
+typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows, int channels);
 
 struct qi_conv;
 /* The rows of `count` output pixels from the `first` on, of one group's input channels; up to 64 bytes beyond the last row
@@ -189,9 +196,10 @@ typedef struct {
     qi_depthwise *depthwise;
     qi_depthwise_columns *depthwise_columns; /* NULL where there is none */
     qi_requantize *requantize;
-    /* blocks of 64 channels in quarters; NULL where there are none */
+    /* blocks in quarters and halves; NULL where there are none */
     qi_natural_order *natural_order;
     qi_requantize_quarters *requantize_quarters;
+    qi_requantize_tail *requantize_tail;
     qi_depthwise_fused *depthwise_fused;
     qi_gemm_fused *gemm_fused;
     /* words, 16 channels a block as for `words` with one vector: */
@@ -234,7 +242,7 @@ typedef struct qi_conv {
     const uint8_t *contiguous;              /* (out_width): the window's columns follow each other */
     int direct;                             /* the rows of the product are the pixels of the input */
     ptrdiff_t row_bytes;
-    int quartered;                          /* whole blocks of 64 channels are packed in quarters */
+    int arranged;                           /* blocks of 64 channels are packed in quarters, a last one in halves */
     int step_bytes;                         /* of a channel's weights: 4, for a narrow ordered convolution 2 */
     int segments;                           /* of the depth; more than one for 64-bit accumulators */
     const int32_t *segment_steps;           /* (segments) */
