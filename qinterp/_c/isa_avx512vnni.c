@@ -78,7 +78,9 @@ INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *
     UNROLL for (r = 0; r < count; r++)
         UNROLL for (v = 0; v < vectors; v++) sum[r][v] = _mm512_loadu_si512(bias + 16 * v);
     for (s = 0; s < steps; s++) {
-        UNROLL for (v = 0; v < vectors; v++) w[v] = _mm512_loadu_si512(weights + s * vectors + v);
+        UNROLL for (v = 0; v < vectors; v++) {
+            w[v] = _mm512_loadu_si512(weights + s * vectors + v);
+        }
         UNROLL for (r = 0; r < count; r++) {
             const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
             UNROLL for (v = 0; v < vectors; v++) sum[r][v] = multiply_add(sum[r][v], x, w[v], bytes);

@@ -13,6 +13,7 @@ enum {
     SLACK = 64,        /* bytes that may be read or written beyond the end */
     PIXELS = 64,       /* of a depthwise chunk */
     FUSED_STEPS = 24,  /* of a product that is fused with its requantization: more cost more than they save */
+    FUSED_TAIL_STEPS = 64, /* the same of at most 32 channels */
     MAX_KERNEL = 16,   /* rows of a kernel that is fused */
     ORDERED_LANES = 64 /* channels of an ordered one's block */
 };
@@ -145,7 +146,8 @@ static int run_chunk(const qi_conv *conv, const uint8_t *rows, ptrdiff_t group, 
             const ptrdiff_t here = channels - c < block ? channels - c : block, channel = group * channels + c;
             const uint8_t *block_weights = weights + (group * padded + c) * channel_bytes;
             const int32_t *bias = conv->bias + group * padded + c;
-            if (is_arranged(conv, here) && steps <= FUSED_STEPS && takes_arranged(conv->isa, to->with, c, to->out_type)) {
+            if (is_arranged(conv, here) && steps <= (here == 64 ? FUSED_STEPS : FUSED_TAIL_STEPS)
+                && takes_arranged(conv->isa, to->with, c, to->out_type)) {
                 conv->isa->gemm_fused(rows, conv->row_bytes, (int)count, block_weights, steps, bias, to->with, (int)c, (int)here,
                                       element(to->out, to->out_type, first * conv->out_channels + c), to->out_type,
                                       conv->out_channels, conv->conversion <= QI_FLIP_BYTES);
