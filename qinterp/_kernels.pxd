@@ -146,7 +146,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_arranged quarters, tail
         qi_high_half high_half
         int32_t nudge
-        int clips
+        int adds, clips
         int kind
         int32_t zero_point, low, high
         const int32_t *left

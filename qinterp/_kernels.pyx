@@ -516,6 +516,7 @@ cdef class Requantizer:
         if not -65535 <= lo <= hi <= 65535 or abs(zero_point) > 65535:
             raise ValueError(f"zero point {zero_point} and bounds {lo}, {hi} must be within +-65535, lo <= hi")
         self.c.zero_point, self.c.low, self.c.high = zero_point, lo, hi
+        self.c.adds = True
         if kind in (DR, DU, SR):
             multiplier, shift = self._spread(multiplier, np.int64), self._spread(shift, np.int64)
             if (multiplier < 0).any() or (multiplier >= 1 << 31).any() or (shift < -31).any() or (shift > 30).any():
@@ -571,9 +572,15 @@ cdef class Requantizer:
         self.c.shift, self.c.plain = <const int64_t *>_address(self._arrays[4]), <const uint8_t *>_address(self._arrays[5])
         # a negative accumulator's result is at most 0 with or without the nudge, which clamping may hide
         self.c.nudge = -1 if (below < above)[: self.channels].any() and self.c.low < self.c.zero_point else 0
-        self._set_high_half(_high_half(multiplier, above, total), blocks)
+        self._set_high_half(*_high_half(multiplier, above, total), np.repeat(plain, 16), blocks)
 
-    def _set_high_half(self, constants, blocks):
+    def _set_high_half(self, doubled, lift, top, rest, plain, blocks):
+        shifted = np.where(plain, self.c.zero_point * (1 << rest[: len(plain)]), 0)
+        shifted = np.append(shifted, np.zeros(len(top) - len(plain), np.int64))
+        self.c.adds = np.abs(shifted).max() > 1 << 29
+        if not self.c.adds:
+            top = top + shifted
+        constants = [np.ascontiguousarray(x.astype(np.uint32)) for x in (doubled, lift, top, rest)]
         quarters = [_in_quarters(x, self.channels) for x in constants]
         tail = [_tail_of(x, self.channels) for x in constants]
         self._set_arrangeable(blocks)
@@ -646,10 +653,7 @@ def _high_half(multiplier, above, shift):
     doubled, term = 2 * multiplier.astype(np.uint64), 2 * above.astype(np.uint64)
     step = (1 << 30) // np.maximum(multiplier & -multiplier, 1)
     lift = np.where(term & 0xFFFFFFFF, np.where(step == 1 << 30, step, (1 << 30) + step), 1 << 31).astype(np.uint64)
-    top = (term - lift * doubled) >> 32
-    return [
-        np.ascontiguousarray(x.astype(np.uint32)) for x in (doubled, lift, top, (shift - 31).clip(0))
-    ]
+    return doubled, lift, ((term - lift * doubled) >> 32).astype(np.int64), (shift - 31).clip(0)
 
 
 cdef void _point_to(qi_high_half *half, arrays) except *:

@@ -196,7 +196,7 @@ typedef struct {
 INLINE byte_store byte_store_of(const qi_requantizer *with)
 {
     byte_store s;
-    s.zero_point = _mm256_set1_epi16((int16_t)with->zero_point);
+    s.zero_point = _mm256_set1_epi16((int16_t)(with->adds ? with->zero_point : 0));
     s.low = _mm256_set1_epi8((int8_t)with->low);
     s.high = _mm256_set1_epi8((int8_t)with->high);
     s.by_row = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);

@@ -273,15 +273,21 @@ INLINE void store_16(__m512i y, void *out, int out_type, ptrdiff_t at, __mmask16
         _mm_mask_storeu_epi8((int8_t *)out + at, mask, _mm512_cvtepi32_epi8(y));
 }
 
-/* Adds the zero point and clamps. It is within +-16384 here, so that saturating at 16 bits first changes nothing. */
+enum { NOTHING, ABOVE, BELOW_AND_ABOVE };
+
+/* Adds the zero point and clamps, each where it is wanted. The zero point is within +-16384 here, so that saturating at 16
+   bits first changes nothing. */
 typedef struct {
     __m512i zero_point, low, high, by_row;
+    int clamps; /* what is not done by saturating to the type */
 } byte_store;
 
-INLINE byte_store byte_store_of(const qi_requantizer *with)
+INLINE byte_store byte_store_of(const qi_requantizer *with, int out_type)
 {
     byte_store s;
-    s.zero_point = _mm512_set1_epi16((int16_t)with->zero_point);
+    s.zero_point = _mm512_set1_epi16((int16_t)(with->adds ? with->zero_point : 0));
+    s.clamps = with->high < (out_type == QI_I8 ? INT8_MAX : UINT8_MAX) ? ABOVE : NOTHING;
+    if (with->low > (out_type == QI_I8 ? INT8_MIN : 0) || (with->kind == QI_MULTIPLIER && with->adds)) s.clamps = BELOW_AND_ABOVE;
     s.low = _mm512_set1_epi8((int8_t)with->low);
     s.high = _mm512_set1_epi8((int8_t)with->high);
     s.by_row = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
@@ -292,33 +298,36 @@ INLINE byte_store byte_store_of(const qi_requantizer *with)
     return s;
 }
 
-INLINE __m512i to_words(__m512i a, __m512i b, const byte_store *s)
+/* Adds the zero point unless it is in already. */
+INLINE __m512i to_words(__m512i a, __m512i b, const byte_store *s, const int add)
 {
-    return _mm512_adds_epi16(_mm512_packs_epi32(a, b), s->zero_point);
+    const __m512i words = _mm512_packs_epi32(a, b);
+    return add ? _mm512_adds_epi16(words, s->zero_point) : words;
 }
 
-INLINE __m512i to_bytes(__m512i a, __m512i b, const byte_store *s, int out_type)
+INLINE __m512i to_bytes(__m512i a, __m512i b, const byte_store *s, int out_type, const int clamp)
 {
-    if (out_type == QI_I8) return _mm512_min_epi8(_mm512_max_epi8(_mm512_packs_epi16(a, b), s->low), s->high);
-    return _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(a, b), s->low), s->high);
+    const __m512i bytes = out_type == QI_I8 ? _mm512_packs_epi16(a, b) : _mm512_packus_epi16(a, b);
+    if (clamp == NOTHING) return bytes;
+    if (out_type == QI_I8) return _mm512_min_epi8(clamp == ABOVE ? bytes : _mm512_max_epi8(bytes, s->low), s->high);
+    return _mm512_min_epu8(clamp == ABOVE ? bytes : _mm512_max_epu8(bytes, s->low), s->high);
+}
+
+/* Four vectors to 64 bytes: in quarters those of one pixel. */
+INLINE __m512i pack_four(const __m512i *y, const byte_store *s, int out_type, const int add, const int clamp)
+{
+    return to_bytes(to_words(y[0], y[1], s, add), to_words(y[2], y[3], s, add), s, out_type, clamp);
 }
 
 INLINE void store_four_rows(const __m512i y[4], const byte_store *s, void *out, int out_type, ptrdiff_t at,
                             ptrdiff_t out_stride, __mmask16 mask)
 {
     uint8_t *to = (uint8_t *)out + at;
-    __m512i bytes = to_bytes(to_words(y[0], y[1], s), to_words(y[2], y[3], s), s, out_type);
-    bytes = _mm512_permutexvar_epi32(s->by_row, bytes);
+    const __m512i bytes = _mm512_permutexvar_epi32(s->by_row, pack_four(y, s, out_type, 1, BELOW_AND_ABOVE));
     _mm_mask_storeu_epi8(to, mask, _mm512_castsi512_si128(bytes));
     _mm_mask_storeu_epi8(to + out_stride, mask, _mm512_extracti32x4_epi32(bytes, 1));
     _mm_mask_storeu_epi8(to + 2 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 2));
     _mm_mask_storeu_epi8(to + 3 * out_stride, mask, _mm512_extracti32x4_epi32(bytes, 3));
-}
-
-/* Four vectors in quarters to 64 bytes of one pixel. */
-INLINE __m512i bytes_of_quarters(const __m512i *y, const byte_store *s, int out_type)
-{
-    return to_bytes(to_words(y[0], y[1], s), to_words(y[2], y[3], s), s, out_type);
 }
 
 INLINE int rows_share(const qi_requantizer *with, int out_type)
@@ -366,7 +375,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
         const __m512i doubled = _mm512_loadu_si512(with->high_half.doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
         const __m512i lift = _mm512_loadu_si512(with->high_half.lift + c), top = _mm512_loadu_si512(with->high_half.top + c);
         const __m512i rest = _mm512_loadu_si512(with->high_half.rest + c), nudge = _mm512_set1_epi32(with->nudge);
-        const byte_store bytes = byte_store_of(with);
+        const byte_store bytes = byte_store_of(with, out_type);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -396,7 +405,7 @@ INLINE void by_float32(const int32_t *tile, ptrdiff_t tile_stride, int rows, int
     const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
     int r = 0, i;
     if (rows_share(with, out_type)) {
-        const byte_store bytes = byte_store_of(with);
+        const byte_store bytes = byte_store_of(with, out_type);
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
@@ -502,43 +511,56 @@ INLINE void requantize_sums(__m512i *sum, const qi_requantizer *with, const qi_a
     }
 }
 
-/* The first `count` of `rows` rows of what requantize_sums made: a row is four vectors in quarters, two in halves, or one. */
-INLINE void store_sums(const __m512i *y, int count, const byte_store *s, uint8_t *out, int out_type, ptrdiff_t out_stride,
-                       __mmask64 mask, const int rows, const int vectors)
+/* Sixteen vectors to four of bytes. */
+INLINE void pack_sums(const __m512i *y, const byte_store *s, __m512i bytes[4], const int kind, const int out_type)
+{
+    int i;
+    if (s->clamps == BELOW_AND_ABOVE) {
+        UNROLL for (i = 0; i < 4; i++) bytes[i] = pack_four(y + 4 * i, s, out_type, 1, BELOW_AND_ABOVE);
+    } else if (s->clamps == ABOVE) {
+        UNROLL for (i = 0; i < 4; i++) bytes[i] = pack_four(y + 4 * i, s, out_type, kind == QI_FLOAT32, ABOVE);
+    } else {
+        UNROLL for (i = 0; i < 4; i++) bytes[i] = pack_four(y + 4 * i, s, out_type, kind == QI_FLOAT32, NOTHING);
+    }
+}
+
+/* Sixteen vectors of what requantize_sums made, to the first `count` rows: a row is four of them in quarters, two in halves, or
+   one. */
+INLINE void store_sums(const __m512i *y, int count, const byte_store *s, uint8_t *out, ptrdiff_t out_stride, __mmask64 mask,
+                       const int vectors, const int kind, const int out_type)
 {
     const int at_once = 4 / vectors;
-    int i, k;
-    UNROLL for (i = 0; i < rows; i += at_once) {
-        __m512i bytes = bytes_of_quarters(y + i * vectors, s, out_type);
+    __m512i all[4];
+    int b;
+    pack_sums(y, s, all, kind, out_type);
+    UNROLL for (b = 0; b < 4; b++) {
+        const int i = b * at_once;
+        uint8_t *to = out + i * out_stride;
         if (i >= count) return;
         if (vectors == 4) {
-            _mm512_mask_storeu_epi8(out + i * out_stride, mask, bytes);
+            _mm512_mask_storeu_epi8(to, mask, all[b]);
         } else if (vectors == 2) {
-            bytes = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), bytes);
-            _mm256_mask_storeu_epi8(out + i * out_stride, (__mmask32)mask, _mm512_castsi512_si256(bytes));
-            if (i + 1 < count)
-                _mm256_mask_storeu_epi8(out + (i + 1) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(bytes, 1));
+            const __m512i bytes = _mm512_permutexvar_epi64(_mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0), all[b]);
+            _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(bytes));
+            if (i + 1 < count) _mm256_mask_storeu_epi8(to + out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(bytes, 1));
         } else {
-            bytes = _mm512_permutexvar_epi32(s->by_row, bytes);
-            _mm_mask_storeu_epi8(out + i * out_stride, (__mmask16)mask, _mm512_castsi512_si128(bytes));
-            UNROLL for (k = 1; k < 4; k++)
-                if (i + k < count)
-                    _mm_mask_storeu_epi8(out + (i + k) * out_stride, (__mmask16)mask,
-                                         k == 1 ? _mm512_extracti32x4_epi32(bytes, 1)
-                                         : k == 2 ? _mm512_extracti32x4_epi32(bytes, 2)
-                                                  : _mm512_extracti32x4_epi32(bytes, 3));
+            const __m512i bytes = _mm512_permutexvar_epi32(s->by_row, all[b]);
+            _mm_mask_storeu_epi8(to, (__mmask16)mask, _mm512_castsi512_si128(bytes));
+            if (i + 1 < count) _mm_mask_storeu_epi8(to + out_stride, (__mmask16)mask, _mm512_extracti32x4_epi32(bytes, 1));
+            if (i + 2 < count) _mm_mask_storeu_epi8(to + 2 * out_stride, (__mmask16)mask, _mm512_extracti32x4_epi32(bytes, 2));
+            if (i + 3 < count) _mm_mask_storeu_epi8(to + 3 * out_stride, (__mmask16)mask, _mm512_extracti32x4_epi32(bytes, 3));
         }
     }
 }
 
-/* Of a tile; four or eight rows at once. */
+/* Of a tile, sixteen vectors at once. */
 INLINE void requantize_tile(const int32_t *tile, ptrdiff_t tile_stride, int count, const qi_arranged *constants, int first,
                             int channels, const qi_requantizer *with, uint8_t *out, ptrdiff_t out_stride, const int vectors,
                             const int kind, const int out_type)
 {
-    const byte_store bytes = byte_store_of(with);
+    const byte_store bytes = byte_store_of(with, out_type);
     const __mmask64 mask = ~0ull >> (64 - channels);
-    const int rows = vectors == 4 ? 4 : 8;
+    const int rows = 16 / vectors;
     int r, v, i;
     for (r = 0; r < count; r += rows) {
         __m512i sum[16];
@@ -546,7 +568,7 @@ INLINE void requantize_tile(const int32_t *tile, ptrdiff_t tile_stride, int coun
             UNROLL for (v = 0; v < vectors; v++)
                 sum[i * vectors + v] = start_of(tile + (r + i) * tile_stride + 16 * v, constants, first + 16 * v, kind);
         requantize_sums(sum, with, constants, first, kind, rows, vectors);
-        store_sums(sum, count - r, &bytes, out + r * out_stride, out_type, out_stride, mask, rows, vectors);
+        store_sums(sum, count - r, &bytes, out + r * out_stride, out_stride, mask, vectors, kind, out_type);
     }
 }
 
@@ -581,9 +603,9 @@ INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, c
                        ptrdiff_t out_stride, const int bytes, const int vectors, const int kind, const int out_type)
 {
     const qi_arranged *constants = vectors == 4 ? &with->quarters : &with->tail;
-    const byte_store store = byte_store_of(with);
+    const byte_store store = byte_store_of(with, out_type);
     const __mmask64 mask = ~0ull >> (64 - channels);
-    const int rows = vectors == 4 ? 4 : 8;
+    const int rows = 16 / vectors;
     int r, i, v, s;
     if (vectors != 4) first = 0;
     for (r = 0; r < count; r += rows) {
@@ -602,7 +624,7 @@ INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, c
             }
         }
         requantize_sums(sum, with, constants, first, kind, rows, vectors);
-        store_sums(sum, count - r, &store, out + r * out_stride, out_type, out_stride, mask, rows, vectors);
+        store_sums(sum, count - r, &store, out + r * out_stride, out_stride, mask, vectors, kind, out_type);
     }
 }
 
@@ -668,7 +690,7 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
                         const int shape, const int inside, const int kind, const int out_type)
 {
     const int height = row->kernel_height;
-    __m512i sum[16], quarter[4];
+    __m512i sum[16], quarter[4], all[4];
     int p, q, g, j;
     UNROLL for (q = 0; q < 4; q++) {
         sum[q] = start_of(bias + 16 * q, &with->quarters, first + 16 * q, kind);
@@ -692,15 +714,15 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
         }
     }
     requantize_sums(sum, with, &with->quarters, first, kind, 4, 4);
+    pack_sums(sum, bytes, all, kind, out_type);
     UNROLL for (p = 0; p < 4; p++) {
-        const __m512i all = bytes_of_quarters(sum + 4 * p, bytes, out_type);
         if (shape == WHOLE) {
-            _mm512_storeu_si512(out + p * out_stride, all);
+            _mm512_storeu_si512(out + p * out_stride, all[p]);
         } else if (shape == PART) {
-            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all);
+            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all[p]);
         } else {
-            _mm256_mask_storeu_epi8(out + p * out_stride, (__mmask32)mask, _mm512_castsi512_si256(all));
-            _mm256_mask_storeu_epi8(out + (p + 4) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all, 1));
+            _mm256_mask_storeu_epi8(out + p * out_stride, (__mmask32)mask, _mm512_castsi512_si256(all[p]));
+            _mm256_mask_storeu_epi8(out + (p + 4) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all[p], 1));
         }
     }
 }
@@ -711,7 +733,7 @@ INLINE void fused_row(const qi_depthwise_row *row, ptrdiff_t offset, int channel
 {
     const __mmask64 mask = ~0ull >> (64 - channels);
     const __m512i flip = _mm512_set1_epi8(row->x_type == QI_I8 ? (char)0x80 : 0);
-    const byte_store bytes = byte_store_of(with);
+    const byte_store bytes = byte_store_of(with, out_type);
     const int at_once = shape == PAIR ? 8 : 4;
     int p;
     for (p = 0; p < row->pixels; p += at_once) {

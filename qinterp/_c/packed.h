@@ -62,6 +62,7 @@ typedef struct {
     const uint8_t *plain; /* one for each 16 channels: high_half serves all of them */
     qi_high_half high_half;
     int32_t nudge; /* 0 or -1 */
+    int adds;      /* the zero point is to be added: not in top already, or by float */
     int clips;     /* QI_FLOAT32: x * scale may be too large for int32 */
     const float *scale32;
     const double *scale64;
