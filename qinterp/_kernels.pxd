@@ -171,6 +171,7 @@ cdef extern from "_c/packed.h" nogil:
 
     ctypedef void qi_gemm
     ctypedef void qi_depthwise_columns
+    ctypedef void qi_depthwise_pair
     ctypedef void qi_ordered_gemm
     ctypedef void qi_requantize_tile "qi_requantize"(
         const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels, const qi_requantizer *with_, void *out,
@@ -185,6 +186,7 @@ cdef extern from "_c/packed.h" nogil:
         qi_gemm *bytes
         qi_gemm *words
         qi_depthwise_columns *depthwise_columns
+        qi_depthwise_pair *depthwise_pair
         qi_requantize_tile *requantize
         qi_natural_order *natural_order
         qi_ordered_gemm *wide
@@ -221,6 +223,7 @@ cdef extern from "_c/packed.h" nogil:
         const int32_t *columns
         const uint8_t *padding
         const void *weights
+        const void *below
         const int32_t *bias
         int shared_stride, ordered
         ptrdiff_t left

@@ -670,7 +670,9 @@ def _in_quarters(x, channels):
     blocks.reshape(-1)[:channels] = x[:channels]
     if 0 < channels % 64 <= 32:
         blocks[-1, 32:] = blocks[-1, :32]
-    return np.ascontiguousarray(blocks[:, _QUARTERS])
+    arranged = _aligned(blocks.shape, x.dtype)
+    arranged[...] = blocks[:, _QUARTERS]
+    return arranged
 
 
 _HALVES = np.arange(32).reshape(4, 2, 4).swapaxes(0, 1).ravel()
@@ -683,10 +685,11 @@ def _order_of_tail(channels):
 
 def _tail_of(x, channels):
     """Those of the last block of a product, if it has at most 32 channels."""
-    tail = np.zeros(32, x.dtype)
+    tail = _aligned(32, x.dtype)
     if 0 < channels % 64 <= 32:
         tail[: channels % 64] = x[channels // 64 * 64 : channels]
-    return np.ascontiguousarray(tail[_order_of_tail(channels)])
+        tail[:] = tail[_order_of_tail(channels)]
+    return tail
 
 
 # ---- packed forms: convolutions ----------------------------------------------------------------------------------------
@@ -839,6 +842,8 @@ cdef class _Packed:
             if padded - whole == 32:
                 order[whole:] = whole + _HALVES
             operands, bias = operands[:, order], bias[:, order]
+        aligned = _aligned(bias.shape, np.int32)
+        aligned[...] = bias
         operands = operands if narrow else operands.view(np.int32)
         weights = _aligned(operands.size, operands.dtype)
         at = first = 0
@@ -853,8 +858,8 @@ cdef class _Packed:
             first += steps
         segment_steps = np.array(segments, np.int32)
         conv.segments, conv.segment_steps = len(segments), <const int32_t *>_address(segment_steps)
-        conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(bias)
-        self._arrays += [segment_steps, weights, bias]
+        conv.weights, conv.bias = <const uint8_t *>_address(weights), <const int32_t *>_address(aligned)
+        self._arrays += [segment_steps, weights, aligned]
 
     def _pack_ordered(self, w, kernel, bias, x_zero_point, w_zero_point, x_range, accumulator, taps):
         cdef qi_conv *conv = &self.conv
@@ -1051,7 +1056,17 @@ cdef class PackedDepthwise(_Packed):
             and flat.min(initial=0) >= -128 and flat.max(initial=0) <= 127
         ):
             conv.shared_stride, conv.left = strides[1], padding[1]
-            weights = _columns_of(flat.reshape(channels, *w.shape[:2]), conv.isa.column_lanes)
+            kernel = flat.reshape(channels, *w.shape[:2])
+            weights = _columns_of(kernel, conv.isa.column_lanes)
+            if (
+                conv.isa.depthwise_pair != NULL and w.shape[:2] == (3, 3) and conv.shared_stride == 1
+                and np.array_equal(rows[1:, :2], rows[:-1, 1:])
+            ):
+                moved = _columns_of(np.pad(kernel, ((0, 0), (1, 0), (0, 0))), conv.isa.column_lanes)
+                below = _aligned(moved.shape, np.int8)
+                below[...] = moved
+                conv.below = <const void *>_address(below)
+                self._arrays.append(below)
             offset += 128 if self._x_dtype == np.int8 else 0
         else:
             weights = _taps_of(flat, conv.isa.lanes, self.isa == "portable")

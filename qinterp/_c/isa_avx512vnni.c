@@ -10,6 +10,8 @@
 #define UNROLL _Pragma("GCC unroll 16")
 /* Keeps a constant in a register: gcc makes it anew in every round of a loop otherwise. */
 #define KEEP(x) __asm__("" : "+v"(x))
+/* Keeps what a pointer leads to in memory: gcc copies it to the stack before a loop otherwise, vector by vector. */
+#define AFRESH(pointer) __asm__("" : "+r"(pointer))
 
 INLINE int load_step(const uint8_t *at)
 {
@@ -475,40 +477,59 @@ INLINE __m512i start_of(const int32_t *bias, const qi_arranged *constants, int c
 }
 
 /* Rows of sums, (rows, vectors), by the constants from `first` on, to what is packed and clamped. */
-INLINE void requantize_sums(__m512i *sum, const qi_requantizer *with, const qi_arranged *constants, int first, const int kind,
-                            const int rows, const int vectors)
+INLINE void high_halves(__m512i *sum, const qi_arranged *constants, int first, const int rows, const int vectors, const int nudged)
 {
-    const qi_high_half *half = &constants->high_half;
     const __m512i nudge = _mm512_set1_epi32(-1);
-    const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
     int v, i;
     UNROLL for (v = 0; v < vectors; v++) {
         const int c = first + 16 * v;
-        if (kind == QI_MULTIPLIER) {
-            const __m512i doubled = _mm512_loadu_si512(half->doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
-            const __m512i top = _mm512_loadu_si512(half->top + c), rest = _mm512_loadu_si512(half->rest + c);
-            if (with->nudge) {
-                const __m512i lift = _mm512_loadu_si512(half->lift + c);
-                UNROLL for (i = v; i < rows * vectors; i += vectors) {
-                    const __m512i high = _mm512_add_epi32(high_half(sum[i], doubled, odd_doubled), top);
-                    const __mmask16 negative = _mm512_cmplt_epu32_mask(sum[i], lift);
-                    sum[i] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, negative, high, nudge), rest);
-                }
-            } else {
-                UNROLL for (i = v; i < rows * vectors; i += vectors)
-                    sum[i] = _mm512_srav_epi32(_mm512_add_epi32(high_half(sum[i], doubled, odd_doubled), top), rest);
+        const qi_high_half *half;
+        __m512i doubled, odd_doubled, top, rest;
+        AFRESH(constants);
+        half = &constants->high_half;
+        doubled = _mm512_loadu_si512(half->doubled + c);
+        odd_doubled = _mm512_srli_epi64(doubled, 32);
+        top = _mm512_loadu_si512(half->top + c);
+        rest = _mm512_loadu_si512(half->rest + c);
+        UNROLL for (i = v; i < rows * vectors; i += vectors) {
+            __m512i high = _mm512_add_epi32(high_half(sum[i], doubled, odd_doubled), top);
+            if (nudged) {
+                const __mmask16 negative = _mm512_cmplt_epu32_mask(sum[i], _mm512_loadu_si512(half->lift + c));
+                high = _mm512_mask_add_epi32(high, negative, high, nudge);
             }
-        } else {
-            const __m512 scale = _mm512_loadu_ps(constants->scale32 + c);
-            if (with->clips) { /* what is below becomes INT32_MIN, and saturates */
-                UNROLL for (i = v; i < rows * vectors; i += vectors)
-                    sum[i] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale), most));
-            } else {
-                UNROLL for (i = v; i < rows * vectors; i += vectors)
-                    sum[i] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale));
-            }
+            sum[i] = _mm512_srav_epi32(high, rest);
         }
     }
+}
+
+INLINE void scaled(__m512i *sum, const qi_arranged *constants, int first, const int rows, const int vectors, const int clips,
+                   __m512 most)
+{
+    int v, i;
+    UNROLL for (v = 0; v < vectors; v++) {
+        __m512 scale;
+        AFRESH(constants);
+        scale = _mm512_loadu_ps(constants->scale32 + first + 16 * v);
+        UNROLL for (i = v; i < rows * vectors; i += vectors) {
+            __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]), scale);
+            if (clips) x = _mm512_min_ps(x, most); /* what is below becomes INT32_MIN, and saturates */
+            sum[i] = _mm512_cvtps_epi32(x);
+        }
+    }
+}
+
+INLINE void requantize_sums(__m512i *sum, const qi_requantizer *with, const qi_arranged *constants, int first, const int kind,
+                            const int rows, const int vectors)
+{
+    const __m512 most = _mm512_set1_ps((float)(with->high - with->zero_point));
+    if (kind == QI_MULTIPLIER && with->nudge)
+        high_halves(sum, constants, first, rows, vectors, 1);
+    else if (kind == QI_MULTIPLIER)
+        high_halves(sum, constants, first, rows, vectors, 0);
+    else if (with->clips)
+        scaled(sum, constants, first, rows, vectors, 1, most);
+    else
+        scaled(sum, constants, first, rows, vectors, 0, most);
 }
 
 /* Sixteen vectors to four of bytes. */
@@ -602,7 +623,6 @@ INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, c
                        const int32_t *bias, const qi_requantizer *with, int first, int channels, uint8_t *out,
                        ptrdiff_t out_stride, const int bytes, const int vectors, const int kind, const int out_type)
 {
-    const qi_arranged *constants = vectors == 4 ? &with->quarters : &with->tail;
     const byte_store store = byte_store_of(with, out_type);
     const __mmask64 mask = ~0ull >> (64 - channels);
     const int rows = 16 / vectors;
@@ -611,18 +631,23 @@ INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, c
     for (r = 0; r < count; r += rows) {
         __m512i sum[16], w[4];
         const uint8_t *row = rows_at + r * row_bytes;
+        const qi_arranged *constants;
+        AFRESH(bias);
+        AFRESH(with);
+        constants = vectors == 4 ? &with->quarters : &with->tail;
         UNROLL for (v = 0; v < vectors; v++) {
             sum[v] = start_of(bias + 16 * v, constants, first + 16 * v, kind);
             UNROLL for (i = 1; i < rows; i++) sum[i * vectors + v] = sum[v];
         }
-        for (s = 0; s < steps; s++) {
+        s = 0;
+        do {
             UNROLL for (v = 0; v < vectors; v++) w[v] = _mm512_loadu_si512(weights + s * vectors + v);
             UNROLL for (i = 0; i < rows; i++) {
                 const __m512i x = _mm512_set1_epi32(load_step(row + i * row_bytes + 4 * s));
                 UNROLL for (v = 0; v < vectors; v++)
                     sum[i * vectors + v] = multiply_add(sum[i * vectors + v], x, w[v], bytes);
             }
-        }
+        } while (++s < steps);
         requantize_sums(sum, with, constants, first, kind, rows, vectors);
         store_sums(sum, count - r, &store, out + r * out_stride, out_stride, mask, vectors, kind, out_type);
     }
@@ -665,22 +690,28 @@ TARGET static void gemm_fused(FUSED_PRODUCT_ARGUMENTS)
 /* Of how many channels a block is. */
 enum { WHOLE, PART, PAIR /* at most 32: two groups of pixels side by side */ };
 
-INLINE const uint8_t *column_of(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t offset, const int inside)
+/* The channels of a pixel; in pairs those of another in the upper half. */
+INLINE __m512i load_pixels(const uint8_t *at, const uint8_t *apart, __mmask64 mask, __m512i flip, const int shape)
 {
-    return inside || (x >= 0 && x < row->width) ? row->rows[kh].at + x * row->rows[kh].pitch + offset : row->padding;
-}
-
-INLINE __m512i load_column(const qi_depthwise_row *row, int kh, ptrdiff_t x, ptrdiff_t apart, ptrdiff_t offset,
-                           __mmask64 mask, __m512i flip, const int shape, const int inside)
-{
-    const uint8_t *at = column_of(row, kh, x, offset, inside);
     if (shape == WHOLE) return _mm512_xor_si512(_mm512_loadu_si512(at), flip);
     if (shape == PART) return load_tap(at, mask, flip);
     return _mm512_xor_si512(
-        _mm512_inserti64x4(
-            _mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, at)),
-            _mm256_maskz_loadu_epi8((__mmask32)mask, column_of(row, kh, x + apart, offset, inside)), 1),
-        flip);
+        _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_maskz_loadu_epi8((__mmask32)mask, at)),
+                           _mm256_maskz_loadu_epi8((__mmask32)mask, apart), 1), flip);
+}
+
+/* Four rows' pixels in a column; in pairs also in the one `apart` columns on. The rows' addresses move on by a column. */
+INLINE void load_column(const qi_depthwise_row *row, const uint8_t *at[4], const ptrdiff_t pitch[4], ptrdiff_t x,
+                        ptrdiff_t apart, __mmask64 mask, __m512i flip, const int shape, const int inside, __m512i quarter[4])
+{
+    const int here = inside || (x >= 0 && x < row->width), there = inside || (x + apart >= 0 && x + apart < row->width);
+    __m512i taps[4];
+    int k;
+    UNROLL for (k = 0; k < 4; k++) {
+        taps[k] = load_pixels(here ? at[k] : row->padding, there ? at[k] + apart * pitch[k] : row->padding, mask, flip, shape);
+        at[k] += pitch[k];
+    }
+    interleave(taps[0], taps[1], taps[2], taps[3], quarter);
 }
 
 /* Four pixels from column x on; in pairs eight, four of them in the upper halves. */
@@ -690,20 +721,25 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
                         const int shape, const int inside, const int kind, const int out_type)
 {
     const int height = row->kernel_height;
+    const uint8_t *at[4];
+    ptrdiff_t pitch[4];
     __m512i sum[16], quarter[4], all[4];
-    int p, q, g, j;
+    int p, q, g, j, k;
+    AFRESH(weights);
+    AFRESH(bias);
+    AFRESH(with);
     UNROLL for (q = 0; q < 4; q++) {
         sum[q] = start_of(bias + 16 * q, &with->quarters, first + 16 * q, kind);
         UNROLL for (p = 1; p < 4; p++) sum[4 * p + q] = sum[q];
     }
     for (g = 0; g < height; g += 4) {
-        /* rows there are not have weight 0 */
-        const int b = g + 1 < height ? g + 1 : g, c = g + 2 < height ? g + 2 : g, d = g + 3 < height ? g + 3 : g;
+        UNROLL for (k = 0; k < 4; k++) {
+            const qi_row *from = row->rows + (g + k < height ? g + k : g); /* rows there are not have weight 0 */
+            pitch[k] = from->pitch;
+            at[k] = from->at + x * pitch[k] + offset;
+        }
         UNROLL for (j = 0; j < kernel_width + 3 * stride; j++) {
-            interleave(load_column(row, g, x + j, 4 * stride, offset, mask, flip, shape, inside),
-                       load_column(row, b, x + j, 4 * stride, offset, mask, flip, shape, inside),
-                       load_column(row, c, x + j, 4 * stride, offset, mask, flip, shape, inside),
-                       load_column(row, d, x + j, 4 * stride, offset, mask, flip, shape, inside), quarter);
+            load_column(row, at, pitch, x + j, 4 * stride, mask, flip, shape, inside, quarter);
             UNROLL for (p = 0; p < 4; p++) {
                 const int kw = j - p * stride;
                 const int8_t *w = weights + (g / 4 * kernel_width + kw) * 256;
@@ -740,13 +776,117 @@ INLINE void fused_row(const qi_depthwise_row *row, ptrdiff_t offset, int channel
         ptrdiff_t x;
         if (p > row->pixels - at_once) p = row->pixels - at_once; /* the last ones, some of them again */
         x = row->left + p * stride;
-        if (shape == PAIR && x >= 0 && x + kernel_width + 7 * stride <= row->width)
+        if (x >= 0 && x + kernel_width + (at_once - 1) * stride <= row->width)
             fused_block(row, x, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride, out_stride,
                         kernel_width, stride, shape, 1, kind, out_type);
         else
             fused_block(row, x, offset, mask, flip, weights, bias, with, first, &bytes, out + p * out_stride, out_stride,
                         kernel_width, stride, shape, 0, kind, out_type);
     }
+}
+
+/* Two pixels of two rows from column x on; in pairs four, two of them in the upper halves. */
+INLINE void fused_square(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offset, __mmask64 mask, __m512i flip,
+                         const int8_t *weights, const int8_t *below, const int32_t *bias, const qi_requantizer *with, int first,
+                         const byte_store *bytes, uint8_t *out, uint8_t *out_below, ptrdiff_t out_stride, const int shape,
+                         const int inside, const int kind, const int out_type)
+{
+    __m512i sum[16], quarter[4], all[4];
+    const uint8_t *at[4];
+    ptrdiff_t pitch[4];
+    int p, q, j, k;
+    AFRESH(weights);
+    AFRESH(below);
+    AFRESH(bias);
+    AFRESH(with);
+    UNROLL for (q = 0; q < 4; q++) {
+        sum[q] = start_of(bias + 16 * q, &with->quarters, first + 16 * q, kind);
+        UNROLL for (p = 1; p < 4; p++) sum[4 * p + q] = sum[q];
+    }
+    UNROLL for (k = 0; k < 4; k++) {
+        pitch[k] = row->rows[k].pitch;
+        at[k] = row->rows[k].at + x * pitch[k] + offset;
+    }
+    UNROLL for (j = 0; j < 4; j++) {
+        load_column(row, at, pitch, x + j, 2, mask, flip, shape, inside, quarter);
+        UNROLL for (p = 0; p < 2; p++) {
+            const int kw = j - p;
+            if (kw >= 0 && kw < 3) {
+                UNROLL for (q = 0; q < 4; q++) {
+                    const int at = 256 * kw + 64 * q;
+                    sum[4 * p + q] = _mm512_dpbusd_epi32(sum[4 * p + q], quarter[q], _mm512_loadu_si512(weights + at));
+                    sum[8 + 4 * p + q] = _mm512_dpbusd_epi32(sum[8 + 4 * p + q], quarter[q], _mm512_loadu_si512(below + at));
+                }
+            }
+        }
+    }
+    requantize_sums(sum, with, &with->quarters, first, kind, 4, 4);
+    pack_sums(sum, bytes, all, kind, out_type);
+    UNROLL for (p = 0; p < 4; p++) {
+        uint8_t *to = (p < 2 ? out : out_below) + p % 2 * out_stride;
+        if (shape == WHOLE) {
+            _mm512_storeu_si512(to, all[p]);
+        } else if (shape == PART) {
+            _mm512_mask_storeu_epi8(to, mask, all[p]);
+        } else {
+            _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(all[p]));
+            _mm256_mask_storeu_epi8(to + 2 * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all[p], 1));
+        }
+    }
+}
+
+INLINE void fused_pair(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights, const int8_t *below,
+                       const int32_t *bias, const qi_requantizer *with, int first, uint8_t *out, uint8_t *out_below,
+                       ptrdiff_t out_stride, const int shape, const int kind, const int out_type)
+{
+    const __mmask64 mask = ~0ull >> (64 - channels);
+    const __m512i flip = _mm512_set1_epi8(row->x_type == QI_I8 ? (char)0x80 : 0);
+    const byte_store bytes = byte_store_of(with, out_type);
+    const int at_once = shape == PAIR ? 4 : 2;
+    int p;
+    for (p = 0; p < row->pixels; p += at_once) {
+        ptrdiff_t x;
+        if (p > row->pixels - at_once) p = row->pixels - at_once; /* the last ones, some of them again */
+        x = row->left + p;
+        if (x >= 0 && x + 2 + at_once <= row->width)
+            fused_square(row, x, offset, mask, flip, weights, below, bias, with, first, &bytes, out + p * out_stride,
+                         out_below + p * out_stride, out_stride, shape, 1, kind, out_type);
+        else
+            fused_square(row, x, offset, mask, flip, weights, below, bias, with, first, &bytes, out + p * out_stride,
+                         out_below + p * out_stride, out_stride, shape, 0, kind, out_type);
+    }
+}
+
+#define PAIR_ARGUMENTS                                                                                               \
+    const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights, const int8_t *below,          \
+        const int32_t *bias, const qi_requantizer *with, int first, void *out, void *out_below, int out_type,         \
+        ptrdiff_t out_stride
+#define FUSED_PAIR(name, shape, kind, type)                                                                           \
+    TARGET static __attribute__((noinline)) void name(PAIR_ARGUMENTS)                                                 \
+    {                                                                                                                 \
+        (void)out_type;                                                                                               \
+        fused_pair(row, offset, channels, weights, below, bias, with, first, out, out_below, out_stride, shape, kind, type); \
+    }
+/* Each a function of its own, in which the compiler keeps to the registers. */
+#define FUSED_PAIRS(name, kind, type)                                                                                 \
+    FUSED_PAIR(name##_whole, WHOLE, kind, type)                                                                       \
+    FUSED_PAIR(name##_part, PART, kind, type)                                                                         \
+    FUSED_PAIR(name##_pair, PAIR, kind, type)                                                                         \
+    TARGET static void name(PAIR_ARGUMENTS)                                                                           \
+    {                                                                                                                 \
+        (channels == 64 ? name##_whole : channels > 32 ? name##_part : name##_pair)(                                  \
+            row, offset, channels, weights, below, bias, with, first, out, out_below, out_type, out_stride);          \
+    }
+
+FUSED_PAIRS(rows_by_multiplier, QI_MULTIPLIER, QI_I8)
+FUSED_PAIRS(rows_by_float32, QI_FLOAT32, QI_I8)
+FUSED_PAIRS(any_rows, with->kind, out_type)
+
+TARGET static void depthwise_pair(PAIR_ARGUMENTS)
+{
+    void (*run)(PAIR_ARGUMENTS) = any_rows;
+    if (out_type == QI_I8) run = with->kind == QI_MULTIPLIER ? rows_by_multiplier : rows_by_float32;
+    run(row, offset, channels, weights, below, bias, with, first, out, out_below, out_type, out_stride);
 }
 
 #define FUSED_ARGUMENTS                                                                                              \
@@ -769,10 +909,8 @@ INLINE void fused_row(const qi_depthwise_row *row, ptrdiff_t offset, int channel
             row, offset, channels, weights, bias, with, first, out, out_type, out_stride);                            \
     }
 
-FUSED_ROWS(multiplier_3_1, 3, 1, QI_MULTIPLIER, QI_I8)
 FUSED_ROWS(multiplier_3_2, 3, 2, QI_MULTIPLIER, QI_I8)
 FUSED_ROWS(multiplier_5_1, 5, 1, QI_MULTIPLIER, QI_I8)
-FUSED_ROWS(float32_3_1, 3, 1, QI_FLOAT32, QI_I8)
 FUSED_ROWS(float32_3_2, 3, 2, QI_FLOAT32, QI_I8)
 FUSED_ROWS(any_row, row->kernel_width, row->stride, with->kind, out_type)
 
@@ -782,9 +920,7 @@ TARGET static void depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset
 {
     const int width = row->kernel_width, stride = row->stride, by_float = with->kind == QI_FLOAT32;
     void (*run)(FUSED_ARGUMENTS) = any_row;
-    if (out_type == QI_I8 && width == 3 && stride == 1)
-        run = by_float ? float32_3_1 : multiplier_3_1;
-    else if (out_type == QI_I8 && width == 3 && stride == 2)
+    if (out_type == QI_I8 && width == 3 && stride == 2)
         run = by_float ? float32_3_2 : multiplier_3_2;
     else if (out_type == QI_I8 && width == 5 && stride == 1 && !by_float)
         run = multiplier_5_1;
@@ -967,7 +1103,7 @@ static void look_up_with_vbmi(const uint8_t *table, const uint8_t *x, ptrdiff_t 
 const qi_isa qi_avx512vnni = {
     .name = "avx512vnni", .block = 64, .lanes = LANES, .column_lanes = COLUMN_LANES, .narrow_lanes = 32, .gather = gather,
     .bytes = gemm_bytes, .words = gemm_words, .depthwise = depthwise, .depthwise_columns = depthwise_columns,
-    .depthwise_fused = depthwise_fused, .gemm_fused = gemm_fused, .natural_order = natural_order, .requantize = requantize,
+    .depthwise_fused = depthwise_fused, .depthwise_pair = depthwise_pair, .gemm_fused = gemm_fused, .natural_order = natural_order, .requantize = requantize,
     .requantize_quarters = requantize_quarters, .requantize_tail = requantize_tail, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
     .run_stages = run_stages, .widen = widen, .combine = combine,
     .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,

@@ -265,25 +265,41 @@ static int is_fused(const qi_depthwise_conv *conv, const qi_requantizer *with, i
     return 1;
 }
 
-static void run_fused(const qi_depthwise_conv *conv, const uint8_t *x, ptrdiff_t out_rows, const qi_requantizer *with, void *out,
+/* Where row `iy` of an image is: -1 is padding. */
+static qi_row row_at(const qi_depthwise_conv *conv, const uint8_t *image, int32_t iy)
+{
+    const qi_row padding = {conv->padding, 0}, row = {image + iy * conv->width * conv->channels, conv->channels};
+    return iy < 0 ? padding : row;
+}
+
+static void run_fused(const qi_depthwise_conv *conv, const uint8_t *x, ptrdiff_t batch, const qi_requantizer *with, void *out,
                       int out_type)
 {
-    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4, pixel = conv->channels;
+    const ptrdiff_t row_groups = (conv->kernel_height + 3) / 4, pixel = conv->channels, block = row_groups * conv->kernel_width * 4;
+    const int8_t *weights = conv->weights, *below = conv->out_height > 1 ? conv->below : NULL;
     qi_row rows[MAX_KERNEL];
     qi_depthwise_row row = {rows, conv->padding, -conv->left, conv->width, (int)conv->kernel_height, (int)conv->kernel_width,
                             conv->shared_stride, (int)conv->out_width, conv->x_type};
-    ptrdiff_t i, kh, c;
-    for (i = 0; i < out_rows; i++) {
-        const uint8_t *image = x + i / conv->out_height * (conv->height * conv->width * pixel);
-        for (kh = 0; kh < conv->kernel_height; kh++) {
-            const int32_t iy = conv->rows[i % conv->out_height * conv->kernel_height + kh];
-            rows[kh].at = iy < 0 ? conv->padding : image + iy * conv->width * pixel;
-            rows[kh].pitch = iy < 0 ? 0 : pixel;
+    ptrdiff_t n, oy, kh, c;
+    for (n = 0; n < batch; n++, x += conv->height * conv->width * pixel) {
+        for (oy = 0; oy < conv->out_height; oy += below ? 2 : 1) {
+            const int32_t *row_of;
+            if (below && oy == conv->out_height - 1) oy--; /* the row before again */
+            row_of = conv->rows + oy * conv->kernel_height;
+            for (kh = 0; kh < conv->kernel_height; kh++) rows[kh] = row_at(conv, x, row_of[kh]);
+            if (below) rows[kh] = row_at(conv, x, row_of[2 * conv->kernel_height - 1]);
+            for (c = 0; c < pixel; c += 64) {
+                const int here = (int)(pixel - c < 64 ? pixel - c : 64);
+                const ptrdiff_t at = (n * conv->out_height + oy) * conv->out_width * pixel + c;
+                if (below)
+                    conv->isa->depthwise_pair(&row, c, here, weights + c * block, below + c * block, conv->bias + c, with, (int)c,
+                                              element(out, out_type, at), element(out, out_type, at + conv->out_width * pixel),
+                                              out_type, pixel);
+                else
+                    conv->isa->depthwise_fused(&row, c, here, weights + c * block, conv->bias + c, with, (int)c,
+                                               element(out, out_type, at), out_type, pixel);
+            }
         }
-        for (c = 0; c < pixel; c += 64)
-            conv->isa->depthwise_fused(&row, c, (int)(pixel - c < 64 ? pixel - c : 64),
-                                       (const int8_t *)conv->weights + c * row_groups * conv->kernel_width * 4, conv->bias + c,
-                                       with, (int)c, element(out, out_type, i * conv->out_width * pixel + c), out_type, pixel);
     }
 }
 
@@ -319,7 +335,7 @@ int qi_run_depthwise(const qi_depthwise_conv *conv, const void *x, ptrdiff_t bat
     ptrdiff_t row, ox, c, i;
     int overflowed = 0;
     if (is_fused(conv, with, out_type)) {
-        run_fused(conv, x, out_rows, with, out, out_type);
+        run_fused(conv, x, batch, with, out, out_type);
         return 0;
     }
     memory = malloc(64 + tile_bytes + taps_bytes + (size_t)repeated_bytes + SLACK);

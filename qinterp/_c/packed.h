@@ -126,6 +126,12 @@ typedef void qi_depthwise_fused(const qi_depthwise_row *row, ptrdiff_t offset, i
                                 const int32_t *bias, const qi_requantizer *with, int first, void *out, int out_type,
                                 ptrdiff_t out_stride);
 
+/* Two output rows of a 3 x 3 kernel with stride 1, from four rows: `below` are the weights for the second, moved down by a
+   row. At least 2 pixels, or 4 if there are at most 32 channels. */
+typedef void qi_depthwise_pair(const qi_depthwise_row *row, ptrdiff_t offset, int channels, const int8_t *weights,
+                               const int8_t *below, const int32_t *bias, const qi_requantizer *with, int first, void *out,
+                               void *out_below, int out_type, ptrdiff_t out_stride);
+
 /* Rows of 64 accumulators in quarters, or of 32 in halves, in place. */
 typedef void qi_natural_order(int32_t *tile, ptrdiff_t tile_stride, int rows, int channels);
 
@@ -202,6 +208,7 @@ typedef struct {
     qi_requantize_quarters *requantize_quarters;
     qi_requantize_tail *requantize_tail;
     qi_depthwise_fused *depthwise_fused;
+    qi_depthwise_pair *depthwise_pair;
     qi_gemm_fused *gemm_fused;
     /* words, 16 channels a block as for `words` with one vector: */
     qi_ordered_gemm *wide;  /* each step saturated, 17..31 bits */
@@ -264,7 +271,7 @@ typedef struct {
     ptrdiff_t kernel_height, kernel_width;
     const int32_t *rows, *columns;
     const uint8_t *padding;                 /* a pixel of zero points, readable 64 bytes beyond its end */
-    const void *weights;
+    const void *weights, *below;            /* below: NULL where output rows are not computed in pairs */
     const int32_t *bias;                    /* (padded channels) */
     int shared_stride;                      /* of pixels that share columns of taps; 0: they do not */
     ptrdiff_t left;                         /* columns of padding on the left */
