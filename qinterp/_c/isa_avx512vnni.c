@@ -85,7 +85,10 @@ INLINE void gemm_block(const uint8_t *rows, ptrdiff_t row_bytes, const __m512i *
         }
         UNROLL for (r = 0; r < count; r++) {
             const __m512i x = _mm512_set1_epi32(load_step(rows + r * row_bytes + 4 * s));
-            UNROLL for (v = 0; v < vectors; v++) sum[r][v] = multiply_add(sum[r][v], x, w[v], bytes);
+            UNROLL for (v = 0; v < vectors; v++) {
+                sum[r][v] = multiply_add(sum[r][v], x, w[v], bytes);
+                KEEP(sum[r][v]);
+            }
         }
     }
     UNROLL for (r = 0; r < count; r++)
@@ -644,8 +647,10 @@ INLINE void fused_rows(const uint8_t *rows_at, ptrdiff_t row_bytes, int count, c
             UNROLL for (v = 0; v < vectors; v++) w[v] = _mm512_loadu_si512(weights + s * vectors + v);
             UNROLL for (i = 0; i < rows; i++) {
                 const __m512i x = _mm512_set1_epi32(load_step(row + i * row_bytes + 4 * s));
-                UNROLL for (v = 0; v < vectors; v++)
+                UNROLL for (v = 0; v < vectors; v++) {
                     sum[i * vectors + v] = multiply_add(sum[i * vectors + v], x, w[v], bytes);
+                    KEEP(sum[i * vectors + v]);
+                }
             }
         } while (++s < steps);
         requantize_sums(sum, with, constants, first, kind, rows, vectors);
