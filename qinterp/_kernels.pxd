@@ -309,3 +309,25 @@ cdef extern from "_c/softmax.h" nogil:
     int qi_run_softmax(
         const qi_softmax *softmax, const void *x, ptrdiff_t rows, ptrdiff_t depth, void *out, int64_t *totals,
     )
+
+cdef extern from "_c/chain.h" nogil:
+    ctypedef struct qi_task:
+        int (*run)(const qi_task *task, const void *const *x, void *out)
+        const void *self
+        const qi_requantizer *with_ "with"
+        const qi_isa *isa
+        ptrdiff_t sizes[3]
+        int x_bytes, out_type
+
+    int qi_task_conv(const qi_task *task, const void *const *x, void *out)
+    int qi_task_depthwise(const qi_task *task, const void *const *x, void *out)
+    int qi_task_pairs(const qi_task *task, const void *const *x, void *out)
+    int qi_task_windows(const qi_task *task, const void *const *x, void *out)
+    int qi_task_softmax(const qi_task *task, const void *const *x, void *out)
+    int qi_task_look_up(const qi_task *task, const void *const *x, void *out)
+
+    ctypedef struct qi_places:
+        int x[2]
+        int out
+
+    int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)

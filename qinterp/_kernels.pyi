@@ -11,6 +11,7 @@ BiasOrder: 0 last, 1 first.
 Arrays may be read-only; integer operands are copied when they are not C-contiguous. The GIL is released in the loops.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, TypeAlias
 
@@ -372,6 +373,9 @@ class _Packed:
         """The lowest exact accumulator of each output channel, over every x within x_range; high is the highest."""
     @property
     def high(self) -> NDArray[np.int64]: ...
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Of the output, without the batch."""
     def accumulate(self, x: _Array) -> tuple[_Array, bool]:
         """Return the accumulators, int32 (int64 of a wide one), and whether an ordered one left its range."""
     def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> bool:
@@ -379,6 +383,8 @@ class _Packed:
 
         The requantizer must have the output's channels.
         """
+    def task(self, batch: int, requantizer: Requantizer, out_dtype: Any) -> Task:
+        """The same as part of a chain; what an ordered accumulation leaves is not told."""
 
 class PackedConv(_Packed):
     """conv_2d (or transpose_conv_2d) for inputs (batch, *x_shape), x_shape = (H, W, C), of one dtype.
@@ -480,6 +486,8 @@ class Pairs:
     def accumulate(self, a: _Array, b: _Array, shape: tuple[int, ...]) -> NDArray[np.int32]: ...
     def requantize_into(self, a: _Array, b: _Array, out: _Array, requantizer: Requantizer) -> None:
         """The same requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
+    def task(self, sizes: tuple[int, int, int], requantizer: Requantizer, out_dtype: Any) -> Task:
+        """The same as part of a chain, for so many elements of both operands and of the result."""
 
 def look_up(table: _Array, x: _Array, out: _Array | None = None, isa: str | None = None) -> _Array:
     """table[x], in ``out`` if it is given, x read as unsigned codes of 1 or 2 bytes; the table has an element of 1, 2 or 4 bytes for each."""
@@ -518,6 +526,8 @@ class Windows:
         """(batch, out rows, out columns, C): int32 of sums, else of the type of x."""
     def requantize_into(self, x: _Array, out: _Array, requantizer: Requantizer) -> None:
         """Sums requantized, by a requantizer of one channel, into ``out`` (int8, uint8 or int16)."""
+    def task(self, batch: int, requantizer: Requantizer | None, out_dtype: Any) -> Task:
+        """Requantized sums, or extrema, as part of a chain."""
 
 class Quantizer:
     """float32 to codes: a program of run_stages, which takes over where a number is too large for the fast form.
@@ -574,3 +584,31 @@ class Softmax:
     ) -> None: ...
     def into(self, x: _Array, out: _Array, totals: _Array | None = None) -> bool:
         """Codes of x (rows, depth), not empty; the sums (rows) in ``totals`` (int64); returns what run_stages does."""
+    def task(self, rows: int, depth: int) -> Task:
+        """The same as part of a chain; ValueError where a stage may report an overflow."""
+
+class Task:
+    """One prepared call as part of a chain. sizes: bytes of its operands, one or two, and of its output."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+
+def look_up_task(table: _Array, x_bytes: int, n: int) -> Task:
+    """look_up of n codes of 1 or 2 bytes as part of a chain."""
+
+class Chain:
+    """Tasks one after the other, without the interpreter lock; reentrant.
+
+    Places are numbered: first the arrays that a run is given, of ``sizes`` bytes, then parts of a memory of the chain's own,
+    ``offsets`` = (offset, bytes). ``places`` holds for each task those of its operands and its output.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        places: Sequence[tuple[int, ...]],
+        sizes: Sequence[int],
+        offsets: Sequence[tuple[int, int]],
+    ) -> None: ...
+    def run(self, arrays: Sequence[_Array], outputs: int) -> None:
+        """Run once; the last so many of the arrays are written. All are C-contiguous."""

@@ -5,10 +5,12 @@ result and calls a loop that holds no Python object; what the numbers mean is th
 """
 
 import os
+from math import prod
 
 import numpy as np
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdlib cimport free, malloc
 
 # ---- windows: which input position a tap reads -------------------------------------------------------------------------
 
@@ -607,16 +609,16 @@ cdef class Requantizer:
     def isa(self):
         return self._isa.name.decode()
 
-    cdef int _out_type(self, out) except -1:
-        cdef int out_type = _TYPES.get(out.dtype, F64)
+    cdef int _out_type(self, dtype) except -1:
+        cdef int out_type = _TYPES.get(dtype, F64)
         if out_type > I16:
-            raise TypeError(f"out must be int8, uint8 or int16, not {out.dtype}")
+            raise TypeError(f"out must be int8, uint8 or int16, not {dtype}")
         if self.c.low < (-128, 0, -32768)[out_type] or self.c.high > (127, 255, 32767)[out_type]:
-            raise ValueError(f"bounds {self.c.low}, {self.c.high} do not fit {out.dtype}")
+            raise ValueError(f"bounds {self.c.low}, {self.c.high} do not fit {dtype}")
         return out_type
 
     def into(self, accumulators, out):
-        cdef int out_type = self._out_type(out)
+        cdef int out_type = self._out_type(out.dtype)
         cdef Py_ssize_t first, rows, channels = self.channels
         cdef Py_ssize_t row_bytes = channels * (2 if out_type == I16 else 1)
         cdef Py_buffer x, y
@@ -704,6 +706,10 @@ cdef class _Packed:
     cdef readonly object low, high
     cdef readonly str isa, kernel
 
+    @property
+    def out_shape(self):
+        return self._out_tail
+
     cdef Py_ssize_t _batch(self, x) except -1:
         if x.dtype != self._x_dtype or x.shape[1:] != self._x_tail:
             tail = ", ".join(map(str, self._x_tail))
@@ -746,7 +752,7 @@ cdef class _Packed:
 
     def requantize_into(self, x, out, Requantizer requantizer not None):
         cdef Py_ssize_t batch = self._batch(x)
-        cdef int out_type = requantizer._out_type(out)
+        cdef int out_type = requantizer._out_type(out.dtype)
         if self._is_wide:
             raise ValueError("64-bit accumulators cannot be requantized here: accumulate, then run_stages")
         if out.shape != (batch, *self._out_tail) or requantizer.channels != out.shape[out.ndim - 1]:
@@ -755,6 +761,19 @@ cdef class _Packed:
                 f"the result has shape {(batch, *self._out_tail)}"
             )
         return bool(self._run(x, batch, out, &requantizer.c, out_type))
+
+    def task(self, batch, Requantizer requantizer not None, out_dtype):
+        cdef Task task = Task.__new__(Task)
+        if self._is_wide or requantizer.channels != self._out_tail[len(self._out_tail) - 1]:
+            raise ValueError("64-bit accumulators, or a requantizer of other channels")
+        sizes = batch * prod(self._x_tail) * self._x_dtype.itemsize, batch * prod(self._out_tail) * np.dtype(out_dtype).itemsize
+        task._set(self, requantizer, sizes, out_dtype)
+        if self.deep.isa != NULL:
+            task.c.run, task.c.self = qi_task_depthwise, <const void *>&self.deep
+        else:
+            task.c.run, task.c.self = qi_task_conv, <const void *>&self.conv
+        task.c.sizes[0] = batch
+        return task
 
     def _set_range(self, w, bias, x_zero_point, x_range):
         """w (OC, K) is less its zero points. A padding tap adds nothing, which no range excludes."""
@@ -1228,7 +1247,19 @@ cdef class Pairs:
 
     def requantize_into(self, a, b, out, Requantizer requantizer not None):
         _one_for_all(requantizer)
-        self._run(a, b, out, &requantizer.c, requantizer._out_type(out))
+        self._run(a, b, out, &requantizer.c, requantizer._out_type(out.dtype))
+
+    def task(self, sizes, Requantizer requantizer not None, out_dtype):
+        cdef Task task = Task.__new__(Task)
+        a, b, n = sizes
+        _one_for_all(requantizer)
+        if min(a, b, n) < 1 or n % a or n % b:
+            raise ValueError(f"{n} results of {a} and {b} elements")
+        bytes_of = a * self._dtypes[0].itemsize, b * self._dtypes[1].itemsize, n * np.dtype(out_dtype).itemsize
+        task._set(self, requantizer, bytes_of, out_dtype)
+        task.c.run, task.c.self = qi_task_pairs, <const void *>&self.c
+        task.c.sizes[0], task.c.sizes[1], task.c.sizes[2] = a, b, n
+        return task
 
 
 cdef _look_up(const qi_isa *isa, table, a, b, out, int codes):
@@ -1349,7 +1380,21 @@ cdef class Windows:
         _one_for_all(requantizer)
         if self.c.fold != FOLD_SUM:
             raise ValueError("only sums are requantized")
-        self._run(x, out, &requantizer.c, requantizer._out_type(out))
+        self._run(x, out, &requantizer.c, requantizer._out_type(out.dtype))
+
+    def task(self, batch, Requantizer requantizer, out_dtype):
+        cdef Task task = Task.__new__(Task)
+        if (requantizer is None) == (self.c.fold == FOLD_SUM):
+            raise ValueError("sums are requantized, and only they")
+        if requantizer is not None:
+            _one_for_all(requantizer)
+        elif np.dtype(out_dtype) != self._x_dtype:
+            raise TypeError(f"extrema are of {self._x_dtype}, not {out_dtype}")
+        sizes = batch * prod(self._x_tail) * self._x_dtype.itemsize, batch * prod(self._out_tail) * np.dtype(out_dtype).itemsize
+        task._set(self, requantizer, sizes, out_dtype)
+        task.c.run, task.c.self = qi_task_windows, <const void *>&self.c
+        task.c.sizes[0] = batch
+        return task
 
 
 cdef class Quantizer:
@@ -1449,6 +1494,15 @@ cdef class Softmax:
         # what else is 2 does no harm
         self.c.may_fail = not self.c.direct and any(ERROR in row[1:] for row in rows)
 
+    def task(self, rows, depth):
+        cdef Task task = Task.__new__(Task)
+        if self.c.may_fail or rows < 1 or depth < 1:
+            raise ValueError("a stage may fail, or there is nothing to do")
+        task._set(self, None, (rows * depth * self._x_dtype.itemsize, rows * depth * self._out_dtype.itemsize), None)
+        task.c.run, task.c.self = qi_task_softmax, <const void *>&self.c
+        task.c.sizes[0], task.c.sizes[1] = rows, depth
+        return task
+
     def into(self, x, out, totals=None):
         cdef Py_buffer source, target, sums
         cdef int error
@@ -1480,3 +1534,105 @@ cdef class Softmax:
         if error < 0:
             raise MemoryError
         return bool(error)
+
+
+# ---- chains ------------------------------------------------------------------------------------------------------------
+
+
+cdef class Task:
+    cdef qi_task c
+    cdef object _kept
+    cdef readonly tuple sizes
+
+    cdef _set(self, kernel, Requantizer requantizer, sizes, out_dtype):
+        """What all tasks have: of a kernel, maybe requantized; the bytes of its operands and its output."""
+        self._kept, self.sizes = (kernel, requantizer), tuple(sizes)
+        if requantizer is not None:
+            self.c.with_, self.c.out_type = &requantizer.c, requantizer._out_type(np.dtype(out_dtype))
+        elif out_dtype is not None:
+            self.c.out_type = _code_type(out_dtype)
+
+
+def look_up_task(table, x_bytes, n):
+    cdef Task task = Task.__new__(Task)
+    if x_bytes not in (1, 2) or table.shape != (1 << 8 * x_bytes,) or table.itemsize not in (1, 2, 4):
+        raise ValueError(f"no look-up of codes of {x_bytes} bytes in a table of {table.dtype} {table.shape}")
+    task._set(table, None, (n * x_bytes, n * table.itemsize), None)
+    task.c.run, task.c.self, task.c.isa = qi_task_look_up, <const void *><size_t>_address(table), _default_isa
+    task.c.x_bytes, task.c.out_type, task.c.sizes[0] = x_bytes, table.itemsize, n
+    return task
+
+
+cdef class Chain:
+    cdef const qi_task **_tasks
+    cdef qi_places *_places
+    cdef Py_ssize_t _count, _given, _slots, _bytes
+    cdef list _spare
+    cdef tuple _kept, _sizes, _offsets
+
+    def __cinit__(self):
+        self._tasks, self._places = NULL, NULL
+
+    def __dealloc__(self):
+        free(self._tasks)
+        free(self._places)
+
+    def __init__(self, tasks, places, sizes, offsets):
+        cdef Py_ssize_t i
+        cdef Task task
+        self._kept, self._sizes, self._offsets, self._spare = tuple(tasks), tuple(sizes), tuple(offsets), []
+        self._count, self._given, self._slots = len(tasks), len(sizes), len(sizes) + len(offsets)
+        if min((offset for offset, _ in self._offsets), default=0) < 0:
+            raise ValueError("an offset is negative")
+        ends = [offset + size for offset, size in self._offsets]
+        self._bytes = max(ends, default=0)
+        room = [*self._sizes, *(size for _, size in self._offsets)]
+        self._tasks = <const qi_task **>malloc(max(self._count, 1) * sizeof(void *))
+        self._places = <qi_places *>malloc(max(self._count, 1) * sizeof(qi_places))
+        if self._tasks == NULL or self._places == NULL:
+            raise MemoryError
+        for i in range(self._count):
+            task, at = tasks[i], places[i]
+            if [room[place] for place in at] != list(task.sizes):
+                raise ValueError(f"task {i} is of {task.sizes} bytes, its places have {[room[place] for place in at]}")
+            self._tasks[i] = &task.c
+            self._places[i].x[0], self._places[i].x[1] = at[0], at[len(at) - 2]
+            self._places[i].out = at[len(at) - 1]
+
+    def run(self, arrays, Py_ssize_t outputs):
+        cdef Py_buffer *views
+        cdef void **memory
+        cdef Py_ssize_t held = 0, i, inputs = len(arrays) - outputs
+        cdef size_t base
+        cdef int status
+        if len(arrays) != self._given:
+            raise ValueError(f"{len(arrays)} arrays for {self._given} places")
+        try:
+            arena = self._spare.pop()
+        except IndexError:
+            arena = _aligned(self._bytes, np.uint8)
+        base = _address(arena)
+        views = <Py_buffer *>malloc(max(self._given, 1) * sizeof(Py_buffer))
+        memory = <void **>malloc(max(self._slots, 1) * sizeof(void *))
+        try:
+            if views == NULL or memory == NULL:
+                raise MemoryError
+            for i in range(self._given):
+                PyObject_GetBuffer(arrays[i], &views[i], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if i >= inputs else 0))
+                held += 1
+                if views[i].len != self._sizes[i]:
+                    raise ValueError(f"array {i} has {views[i].len} bytes, must have {self._sizes[i]}")
+                memory[i] = views[i].buf
+            for i in range(self._given, self._slots):
+                memory[i] = <void *>(base + <size_t>self._offsets[i - self._given][0])
+            with nogil:
+                status = qi_run_chain(self._tasks, self._places, self._count, memory)
+            if status < 0:
+                raise MemoryError
+        finally:
+            while held:
+                held -= 1
+                PyBuffer_Release(&views[held])
+            free(views)
+            free(memory)
+            self._spare.append(arena)

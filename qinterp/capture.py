@@ -121,6 +121,16 @@ class Capture(Mapping[str, Array]):
         if outputs and notes:
             self.notes[node.name] = dict(notes)
 
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every output is kept, and no subclass wants to see it first."""
+        return not (self._only or self._kinds) and type(self).keep is Capture.keep
+
+    def keep_all(self, outputs: Mapping[str, Array], of_node: Mapping[str, str]) -> None:
+        """Keep outputs of several nodes, the first ones by node; nothing filters them."""
+        self._tensors.update(outputs)
+        self._of_node.update(of_node)
+
     def _wants(self, node: Node, tensor: str) -> bool:
         if self._kinds and node.kind not in self._kinds:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from os import cpu_count
@@ -21,6 +21,7 @@ from qinterp.errors import InputError, ModelFormatError, QInterpError, Unsupport
 from qinterp.ir import Call, Graph, Node, Tensor, UnknownValue
 from qinterp.ir.tensor import MAX_COMPUTED, Array
 from qinterp.ops import NO_NOTES, OPERATORS, Notes
+from qinterp.ops._chain import Chain, pieces
 from qinterp.ops._operator import Run
 from qinterp.scheme import Scheme
 from qinterp.schemes_io import load_scheme
@@ -73,6 +74,22 @@ class Step:
     stateful: bool = False
 
 
+class Plan(list[Step]):
+    """Prepared nodes; those of a plan that is ``kept`` are also made into chains when asked."""
+
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
+        super().__init__(steps)
+        self.kept = False
+        self._pieces: dict[bool, list[Step | Chain]] = {}
+
+    def pieces(self, outputs: Collection[str], *, keep_all: bool) -> list[Step | Chain]:
+        """See :func:`qinterp.ops._chain.pieces`."""
+        made = self._pieces.get(keep_all)
+        if made is None:
+            made = self._pieces[keep_all] = pieces(self, outputs, keep_all=keep_all)
+        return made
+
+
 @dataclass(frozen=True)
 class PlanEntry:
     """How one node is computed.
@@ -113,10 +130,11 @@ class Interpreter:
     def __init__(self, graph: Graph, scheme: str | Scheme = "tflite-reference") -> None:
         self.graph = graph
         self.scheme = load_scheme(scheme)
-        self._plans: dict[tuple[tuple[int, ...], ...], list[Step]] = {}
+        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
         self._lock = Lock()
         self._last_uses = _find_last_uses(graph)
         self._steps = self._plan({})
+        self._steps.kept = True
         self._fixed = {n for n, t in graph.tensors.items() if t.is_constant}
         self._fixed |= {n for s in self._steps if s.outputs is not None for n in s.node.outputs}
         self._constants: dict[str, Any] = {
@@ -127,7 +145,7 @@ class Interpreter:
 
     # ---- preparing ------------------------------------------------------------------------
 
-    def _steps_for(self, given: Mapping[str, Array]) -> list[Step]:
+    def _steps_for(self, given: Mapping[str, Array]) -> Plan:
         """The nodes prepared for the tensors given, from the cache where that is enough."""
         tensors = self.graph.tensors
         if len(given) == len(self.graph.inputs) and all(
@@ -152,11 +170,12 @@ class Interpreter:
                 if len(self._plans) >= _CACHED_SHAPES:
                     del self._plans[next(iter(self._plans))]
                 self._plans[key] = steps
+                steps.kept = True
         return steps
 
     def _plan_for_inputs(
         self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Array] = _NOTHING
-    ) -> list[Step]:
+    ) -> Plan:
         try:
             return self._plan(shapes, given)
         except ModelFormatError as error:
@@ -164,7 +183,7 @@ class Interpreter:
 
     def _plan(
         self, shapes: Mapping[str, tuple[int, ...]], given: Mapping[str, Array] = _NOTHING
-    ) -> list[Step]:
+    ) -> Plan:
         """Every node prepared; with ``given``, those that these tensors and the rest allow."""
         graph = self.graph
         specs = dict(graph.tensors)
@@ -174,7 +193,7 @@ class Interpreter:
         if given:
             known |= {n: value for n, value in given.items() if n in self._fixed}
         at_hand = {n for n, t in specs.items() if t.is_constant or t.variable} | given.keys()
-        steps: list[Step] = []
+        steps = Plan()
         missing: list[str] = []
         unknown: set[str] = set()
         for index, node in enumerate(graph.nodes):
@@ -317,7 +336,7 @@ class Interpreter:
 
     def _execute(
         self,
-        steps: list[Step],
+        steps: Plan,
         values: dict[str, Array],
         given: frozenset[str],
         hooks: Sequence[Callable[[Event], Any]],
@@ -329,7 +348,14 @@ class Interpreter:
         partial = given != frozenset(self.graph.inputs)
         ran = 0
         notes = NO_NOTES
-        for step in steps:
+        todo: Sequence[Step | Chain] = steps
+        if steps.kept and not (partial or wanted or hooks) and (kept is None or kept.keeps_all):
+            todo = steps.pieces(self.graph.outputs, keep_all=kept is not None)
+        for step in todo:
+            if isinstance(step, Chain):
+                self._run_chain(step, values, kept)
+                ran += len(step.links)
+                continue
             node = step.node
             if partial and (
                 given.issuperset(node.outputs) or any(t not in values for t in node.inputs)
@@ -363,6 +389,20 @@ class Interpreter:
             raise InputError(
                 "no node can run from the tensors given: " + ", ".join(map(repr, sorted(given)))
             )
+
+    def _run_chain(self, chain: Chain, values: dict[str, Array], kept: Capture | None) -> None:
+        try:
+            made = chain(values)
+        except MemoryError as error:
+            raise chain.links[0].call.failed(error) from error
+        for value in made.values():
+            value.flags.writeable = False
+        values.update(made)
+        if kept is not None:
+            kept.keep_all(made, chain.first_outputs)
+            return
+        for name in chain.last_uses:
+            values.pop(name, None)
 
     def _run_step(self, step: Step, operands: Sequence[Any], notes: Notes) -> Sequence[Array]:
         assert step.run is not None

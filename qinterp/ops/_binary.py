@@ -192,22 +192,35 @@ def combined(
         pairs = _kernels.Pairs(combination, first, second)
     except ValueError:
         return None
-    fused = fuse(to_code, np.array([pairs.low]), np.array([pairs.high]), call.output.numpy_dtype)
-    shape = call.output.shape
-    strange = [_is_strange(call[name].shape, shape) for name in ("input1", "input2")]
+    return Combined(call, pairs, to_code)
 
-    def into(values: Sequence[Any], out: Array) -> None:
+
+class Combined:
+    """Both operands combined and requantized; ``task``: the same for a chain."""
+
+    def __init__(self, call: Call, pairs: _kernels.Pairs, to_code: Requantizer) -> None:
+        dtype = call.output.numpy_dtype
+        self._pairs, self._to_code = pairs, to_code
+        self._fused = fuse(to_code, np.array([pairs.low]), np.array([pairs.high]), dtype)
+        self._shape = call.output.shape
+        shapes = [call[name].shape for name in ("input1", "input2")]
+        self._strange = [_is_strange(shape, self._shape) for shape in shapes]
+        a, b, n = (math.prod(shape) for shape in (*shapes, self._shape))
+        self.task = None
+        if self._fused is not None and n and not any(self._strange):
+            self.task = pairs.task((a, b, n), self._fused, dtype)
+
+    def __call__(self, values: Sequence[Any], out: Array) -> None:
+        """See :data:`Into`."""
         a, b = values
-        if strange[0]:
-            a = np.broadcast_to(a, shape)
-        if strange[1]:
-            b = np.broadcast_to(b, shape)
-        if fused is not None:
-            pairs.requantize_into(a, b, out, fused)
+        if self._strange[0]:
+            a = np.broadcast_to(a, self._shape)
+        if self._strange[1]:
+            b = np.broadcast_to(b, self._shape)
+        if self._fused is not None:
+            self._pairs.requantize_into(a, b, out, self._fused)
         else:
-            to_code(pairs.accumulate(a, b, out.shape), out)
-
-    return into
+            self._to_code(self._pairs.accumulate(a, b, out.shape), out)
 
 
 def _is_strange(shape: Shape, whole: Shape) -> bool:

@@ -19,7 +19,7 @@ from qinterp.numerics.requantize import Requantizer
 from qinterp.ops._accumulate import INTEGERS, accumulated
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._fused import fuse
-from qinterp.ops._operator import Notes, Run
+from qinterp.ops._operator import KernelRun, Notes, Run
 
 Arrange = Callable[[Array], Array]
 Plain = Callable[[Array], tuple[Array, bool]]
@@ -33,13 +33,27 @@ class Fold:
     image : (height, width, channels).
     rows, columns : (windows, 2), the first pixel of each and how many.
     arrange : from the tensor to (batch, *image).
+    in_order : that moves no element.
     """
 
     def __init__(
-        self, image: tuple[int, int, int], rows: Any, columns: Any, arrange: Arrange
+        self,
+        image: tuple[int, int, int],
+        rows: Any,
+        columns: Any,
+        arrange: Arrange,
+        *,
+        in_order: bool = True,
     ) -> None:
         self._image, self._rows, self._columns = image, rows, columns
-        self.arrange = arrange
+        self.arrange, self.in_order = arrange, in_order
+
+    def task(self, call: Call, kernel: Any, requantizer: Any, dtype: Any) -> Any:
+        """What ``kernel`` does as part of a chain, None where elements are moved before it."""
+        size = math.prod(call["input"].shape)
+        if not self.in_order or not size:
+            return None
+        return kernel.task(size // math.prod(self._image), requantizer, dtype)
 
     def kernel(self, folding: int, dtype: Any, **options: Any) -> Any:
         """The kernel, None where it takes no such windows."""
@@ -69,8 +83,9 @@ def fold_axes(shape: Shape, axes: Sequence[int], gather: Arrange) -> Fold | None
         image = (count, 1, inner)
         return Fold(image, [(0, count)], [(0, 1)], lambda x: x.reshape(-1, *image))
     rows = np.stack([np.arange(outputs), np.ones(outputs, np.int64)], axis=1)
+    image = (outputs, count, 1)
     return Fold(
-        (outputs, count, 1), rows, [(0, count)], lambda x: gather(x).reshape(1, outputs, count, 1)
+        image, rows, [(0, count)], lambda x: gather(x).reshape(1, *image), in_order=False
     )
 
 
@@ -142,19 +157,31 @@ class Sums:
             kernel.requantize_into(x, out.reshape(folded), fused)
             return [out.view(kind)]
 
-        return run
+        return KernelRun(run, fold.task(call, kernel, fused, stored))
+
+
+class Extrema:
+    """From codes of the operand to the extrema; ``task``: the same for a chain."""
+
+    def __init__(self, call: Call, fold: Fold, kernel: Any) -> None:
+        self._arrange, self._kernel, self._shape = fold.arrange, kernel, call.output.shape
+        self.task = fold.task(call, kernel, None, call["input"].numpy_dtype)
+
+    def __call__(self, x: Array) -> Array:
+        """The extrema, in the output's shape."""
+        result: Array = self._kernel.fold(self._arrange(x)).reshape(self._shape)
+        return result
 
 
 def extrema(
     call: Call, fold: Fold | None, greatest: bool, bounds: tuple[int, int]
-) -> Arrange | None:
+) -> Extrema | None:
     """From codes of the operand to the extrema, clamped; None where no kernel does it."""
-    tensor, shape = call["input"], call.output.shape
+    tensor = call["input"]
     if fold is None or tensor.dtype not in INTEGERS or bounds[0] > bounds[1]:
         return None
     folding = _kernels.Folding.FOLD_MAX if greatest else _kernels.Folding.FOLD_MIN
     kernel = fold.kernel(folding, tensor.numpy_dtype, bounds=bounds)
     if kernel is None:
         return None
-    arrange = fold.arrange
-    return lambda x: kernel.fold(arrange(x)).reshape(shape)
+    return Extrema(call, fold, kernel)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from qinterp import _kernels
 from qinterp.errors import UnsupportedOperatorError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape, flip_sign
@@ -41,6 +42,19 @@ Run = Callable[[Sequence[Any], Notes], Sequence[Array]]
 """A prepared node: operand arrays (None where absent) and notes to the output arrays, followed
 by the new values of the operands in ``Operator.state``, if it has any."""
 
+
+class KernelRun:
+    """A run that, where no notes are wanted, is one task of the kernels."""
+
+    def __init__(self, run: Run, task: _kernels.Task | None) -> None:
+        self._run = run
+        self.task = task
+
+    def __call__(self, values: Sequence[Any], notes: Notes) -> Sequence[Array]:
+        """See :data:`Run`."""
+        return self._run(values, notes)
+
+
 Prepare = Callable[[Call], Run]
 Move = Callable[[Sequence[Any], Any], Sequence[Array]]
 """A data movement: arrays of any type, and the fill value, to arrays."""
@@ -68,6 +82,7 @@ class Operator:
     attributes : names with their default values.
     state : operands that the operator also rewrites (LSTM, SVDF).
     reads_shapes_only : the outputs depend on the shapes of the operands, not on their values.
+    keeps_order : a data movement whose output is the first operand in another shape.
     """
 
     def __init__(
@@ -78,8 +93,10 @@ class Operator:
         state: Sequence[str] = (),
         *,
         reads_shapes_only: bool = False,
+        keeps_order: bool = False,
     ) -> None:
         self.kind = kind
+        self.keeps_order = keeps_order
         self.reads_shapes_only = reads_shapes_only
         self.operands = tuple(name.rstrip("?*") for name in operands)
         self.optional = {name[:-1] for name in operands if name.endswith("?")}

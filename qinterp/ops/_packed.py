@@ -5,6 +5,7 @@ Clause A8; the proof is made per output channel when the node is prepared.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ class AccumulateRun:
     Attributes
     ----------
     proof : which orders give the backend's bits; ``kernel`` and ``isa`` say what computes them.
+    task : the same for a chain, None where it takes more than a call of a kernel.
     """
 
     def __init__(
@@ -68,6 +70,10 @@ class AccumulateRun:
         whole = finish.tail is None and finish.bias is None and not wide
         if packed is not None and whole and not self._wraps:
             self._fused = fuse(finish.body, packed.low, packed.high, self._dtype, packed.isa)
+        self.task: _kernels.Task | None = None
+        if self._fused is not None and accumulator.overflow != "error":
+            batch = math.prod(self._shape) // math.prod(packed.out_shape)
+            self.task = packed.task(batch, self._fused, self._dtype)
         kernel = "step by step" if packed is None else f"{packed.kernel} {packed.isa}"
         fused = ", fused" if self._fused else ""
         self.proof = Proof(proof.any_order, f"{kernel}{fused}: {proof.reason}", proof.headroom)

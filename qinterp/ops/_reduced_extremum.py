@@ -16,7 +16,7 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._elementwise import Real, real_rescale
 from qinterp.ops._folds import extrema
 from qinterp.ops._movement import check_same_parameters
-from qinterp.ops._operator import ANY_FAMILY, Notes, Operator, Run
+from qinterp.ops._operator import ANY_FAMILY, KernelRun, Notes, Operator, Run
 from qinterp.ops._reduce import gatherer, reduced_axes, reduced_fold, reduction
 
 TYPES = ("int8", "uint8", "int16", "int32", "int64")
@@ -48,7 +48,8 @@ def extremum(kind: str, builtin: str, choose: np.ufunc, choose_number: np.ufunc)
         call.types(output=(call["input"].dtype,))
         check_same_parameters(call, [call["input"], call.output])
         reduce = codes(call)
-        return lambda values, notes: [reduce(values[0])]
+        task = getattr(reduce, "task", None)
+        return KernelRun(lambda values, notes: [reduce(values[0])], task)
 
     @operator.recipe("real", Real, family="real")
     def real(call: Call) -> Run:

@@ -5,6 +5,7 @@ Source: tflite/kernels/internal/common.h LUTPopulate, LUTLookup.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -103,15 +104,24 @@ def codes_of(dtype: str) -> Array:
     return unsigned.astype("u" + dtype.lstrip("u")).astype(dtype).astype(np.int64)
 
 
+class LookUp:
+    """From codes to what a table has for them; ``task``: the same for a chain."""
+
+    def __init__(self, call: Call, table: Array) -> None:
+        self._table = np.ascontiguousarray(table, call.output.numpy_dtype)
+        size, width = math.prod(call.output.shape), call["input"].numpy_dtype.itemsize
+        self.task = None
+        if self._table.itemsize <= 4 and size == math.prod(call["input"].shape):
+            self.task = _kernels.look_up_task(self._table, width, size)
+
+    def __call__(self, values: Sequence[Any], out: Array) -> None:
+        """Write the part of the output that belongs to a part of the operand."""
+        _kernels.look_up(self._table, values[0], out)
+
+
 def lookup(call: Call, table: Array) -> Elementwise:
     """A run that takes each element from ``table``, indexed by the code as if unsigned."""
-    table = np.ascontiguousarray(table, call.output.numpy_dtype)
-    look_up = _kernels.look_up
-
-    def into(values: Sequence[Any], out: Array) -> None:
-        look_up(table, values[0], out)
-
-    return Elementwise(call, into)
+    return Elementwise(call, LookUp(call, table))
 
 
 def tabled(call: Call, run: Run) -> Run:

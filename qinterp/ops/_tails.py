@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from qinterp import _kernels
 from qinterp.ir import Call
 from qinterp.ir.call import Shape, broadcast_form
 from qinterp.ir.tensor import Array
@@ -64,6 +65,7 @@ class Elementwise:
         self, call: Call, into: Callable[[Sequence[Any], Array], None], noted: Run | None = None
     ) -> None:
         self.into = into
+        self.task: _kernels.Task | None = getattr(into, "task", None)
         self._noted = noted
         self._shape = call.output.shape
         self._dtype = call.output.numpy_dtype

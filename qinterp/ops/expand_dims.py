@@ -13,7 +13,7 @@ from qinterp.ir.call import Shape
 from qinterp.ops._movement import axis_of, check_same_parameters, one_integer
 from qinterp.ops._operator import Move, Operator
 
-EXPAND_DIMS = Operator("expand_dims", ("input", "axis"))
+EXPAND_DIMS = Operator("expand_dims", ("input", "axis"), keeps_order=True)
 
 
 @EXPAND_DIMS.reads_tflite("EXPAND_DIMS", "ExpandDimsOptions")

@@ -15,7 +15,7 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._accumulate import INTEGERS, activation_bounds, float_clamp
 from qinterp.ops._elementwise import Real, real_rescale
 from qinterp.ops._folds import extrema
-from qinterp.ops._operator import ANY_FAMILY, Notes, Run
+from qinterp.ops._operator import ANY_FAMILY, KernelRun, Notes, Run
 from qinterp.ops._pool import Windows, pool
 
 MAX_POOL_2D = pool("max_pool_2d", "MAX_POOL_2D")
@@ -28,7 +28,7 @@ def greatest_code(call: Call) -> Run:
     low, high = activation_bounds(call)
     fast = extrema(call, Windows.of(call).as_fold(call), True, (low, high))
     if fast is not None:
-        return lambda values, notes: [fast(values[0])]
+        return KernelRun(lambda values, notes: [fast(values[0])], fast.task)
     greatest = _greatest(call, np.maximum, call["input"].int_type.min)
 
     def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:

@@ -13,7 +13,7 @@ from qinterp.ir import Call
 from qinterp.ir.call import Shape
 from qinterp.ops._operator import Move, Operator
 
-RESHAPE = Operator("reshape", ("input", "shape?"), {"new_shape": ()})
+RESHAPE = Operator("reshape", ("input", "shape?"), {"new_shape": ()}, keeps_order=True)
 
 
 @RESHAPE.reads_tflite("RESHAPE", "ReshapeOptions")

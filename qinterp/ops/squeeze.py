@@ -13,7 +13,7 @@ from qinterp.ir.call import Shape
 from qinterp.ops._movement import axis_of, check_same_type
 from qinterp.ops._operator import Move, Operator
 
-SQUEEZE = Operator("squeeze", ("input",), {"axes": ()})
+SQUEEZE = Operator("squeeze", ("input",), {"axes": ()}, keeps_order=True)
 
 
 @SQUEEZE.reads_tflite("SQUEEZE", "SqueezeOptions")

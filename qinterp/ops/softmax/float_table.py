@@ -18,8 +18,8 @@ from qinterp.ir.tensor import Array
 from qinterp.numerics.libm import LIBRARIES, Library
 from qinterp.numerics.requantize import program_of
 from qinterp.numerics.stages import AddZeroPoint, Clamp, Round, Stage
-from qinterp.ops._operator import Notes, Run
-from qinterp.ops.softmax import SOFTMAX
+from qinterp.ops._operator import KernelRun, Notes, Run
+from qinterp.ops.softmax import SOFTMAX, task_of
 from qinterp.ops.softmax.gemmlowp import OUTPUTS, check_output
 
 
@@ -70,4 +70,4 @@ def float_table(call: Call) -> Run:
             raise OverflowError("a stage with overflow = 'error' left its range")
         return [out]
 
-    return run
+    return KernelRun(run, task_of(kernel, shape))

@@ -26,8 +26,8 @@ from qinterp.numerics.stages import (
 )
 from qinterp.ops._elementwise import apply_stages
 from qinterp.ops._fixed_point import divide_power, exp_on_negative_values
-from qinterp.ops._operator import Notes, Run
-from qinterp.ops.softmax import SOFTMAX
+from qinterp.ops._operator import KernelRun, Notes, Run
+from qinterp.ops.softmax import SOFTMAX, task_of
 
 OUTPUTS = {"int8": ("int8", "int16"), "uint8": ("uint8", "int16"), "int16": ("int16",)}
 
@@ -88,7 +88,7 @@ def gemmlowp(call: Call) -> Run:
                 notes.add("accumulator", totals)
         return [out]
 
-    return run
+    return KernelRun(run, task_of(kernel, shape))
 
 
 def _exponentials(call: Call, params: Gemmlowp) -> Array:

@@ -1,0 +1,34 @@
+/* Calls prepared in advance, made one after the other. */
+#ifndef QINTERP_CHAIN_H
+#define QINTERP_CHAIN_H
+
+#include "elementwise.h"
+#include "packed.h"
+#include "softmax.h"
+
+/* One call: of operands x to out. Returns -1 when there is no memory. */
+typedef struct qi_task {
+    int (*run)(const struct qi_task *task, const void *const *x, void *out);
+    const void *self; /* what was prepared: a qi_conv, qi_pairs, ... */
+    const qi_requantizer *with;
+    const qi_isa *isa;
+    ptrdiff_t sizes[3]; /* a batch; or rows and their length; or elements of both operands and of out */
+    int x_bytes, out_type; /* of a look-up: bytes of an element of out */
+} qi_task;
+
+int qi_task_conv(const qi_task *task, const void *const *x, void *out);
+int qi_task_depthwise(const qi_task *task, const void *const *x, void *out);
+int qi_task_pairs(const qi_task *task, const void *const *x, void *out);
+int qi_task_windows(const qi_task *task, const void *const *x, void *out);
+int qi_task_softmax(const qi_task *task, const void *const *x, void *out);
+int qi_task_look_up(const qi_task *task, const void *const *x, void *out);
+
+/* Where a task's operands and its output are among the memory. */
+typedef struct {
+    int x[2], out;
+} qi_places;
+
+/* Returns -1 when a task had no memory. */
+int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory);
+
+#endif
