@@ -251,6 +251,7 @@ cdef extern from "_c/elementwise.h" nogil:
         int32_t slopes[2]
         int32_t start
         const int8_t *rest[2]
+        int rests_add
 
     void qi_run_pairs(
         const qi_pairs *pairs, const void *const x[2], const ptrdiff_t sizes[2], ptrdiff_t n, int32_t *accumulators,

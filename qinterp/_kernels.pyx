@@ -1210,6 +1210,8 @@ cdef class Pairs:
                 for i, (slope, _, rest) in enumerate(lines):
                     self.c.slopes[i], self.c.rest[i] = slope, <const int8_t *>_address(rest)
                     self._arrays.append(rest)
+                ends = [int(lines[0][2].min()) + int(lines[1][2].min()), int(lines[0][2].max()) + int(lines[1][2].max())]
+                self.c.rests_add = ends[0] >= -128 and ends[1] <= 127
 
     cdef int _run(self, a, b, target, const qi_requantizer *requantizer, int out_type) except -1:
         cdef Py_buffer buffers[3]

@@ -175,6 +175,46 @@ def test_requantized_pairs_are_requantized_accumulators(kind: Fused, out_type: A
         assert (want == two[:, :1]).all()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize(
+    ("slopes", "noise", "multiplier", "shift"),
+    [
+        ((2000003, -2097151), 0, 1518500249, -22),
+        ((2000003, -2097151), 60, 1 << 30, -21),
+        ((2000003, -2097151), 127, (1 << 31) - 1, -23),
+        ((5, -7), 3, 1 << 30, -3),  # ties are frequent
+    ],
+)
+def test_requantized_sums_of_lines_at_every_length(
+    isa: str, dtype: Any, slopes: tuple[int, int], noise: int, multiplier: int, shift: int
+) -> None:
+    """Sums of two tables that are lines but for a little, by every kind, nudged and clamped or not."""
+    rng = np.random.default_rng(28)
+    codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
+    tables = np.stack([codes * slopes[0] + 77, 5 + codes * slopes[1]])
+    tables += rng.integers(-noise, noise + 1, (2, 256))
+    pairs = kernels.Pairs(Combination.COMBINE_ADD, *((dtype, t) for t in tables), isa=isa)
+    ends, info = (np.array([pairs.low]), np.array([pairs.high])), np.iinfo(dtype)
+    for kind, (low, high), zero_point in itertools.product(
+        (Fused.DR, Fused.DU, Fused.SR),
+        ((info.min, info.max), (info.min, info.max - 60), (info.min + 20, info.max)),
+        (info.min, info.min + 64, info.min + 128),
+    ):
+        made = [[multiplier], [shift], None, zero_point, low, high]
+        fused = kernels.Requantizer(kind, 1, *made, accumulator_range=ends, isa=isa)
+        plain = kernels.Requantizer(kind, 1, *made, isa="portable")
+        for n in (1, 63, 64, 65, 130, 2049):
+            a, b = draw(rng, dtype, n), draw(rng, dtype, n, 2)
+            memory, want = np.full(n + 8, 77, dtype), np.empty((n, 1), dtype)
+            pairs.requantize_into(a, b, memory[3 : 3 + n], fused)
+            plain.into(pairs.accumulate(a, b, (n, 1)), want)
+            assert (memory[3 : 3 + n] == want[:, 0]).all()
+            assert (memory[:3] == 77).all()
+            assert (memory[3 + n :] == 77).all()
+            assert len(set(want[:, 0].tolist())) > 20 or n < 2000
+
+
 # ---- tables ----
 
 

@@ -99,8 +99,13 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
     int32_t parts[2][CHUNK], total[CHUNK];
     const qi_operand *a = &pairs->operands[0], *b = &pairs->operands[1];
     const int tables = a->table && b->table && a->type != QI_I16 && b->type != QI_I16 && sizes[0] == n && sizes[1] == n && pairs->combine == QI_COMBINE_ADD;
+    const int by_lines = tables && pairs->rest[0] && pairs->isa->permutes_bytes && *pairs->isa->permutes_bytes;
     ptrdiff_t chunk = CHUNK, first;
     int k, loaded[2] = {0, 0}, repeats[2];
+    if (by_lines && with && pairs->rests_add && pairs->isa->add_fused
+        && pairs->isa->add_fused(x[0], x[1], a->type, n, pairs->slopes, pairs->start, pairs->rest[0], pairs->rest[1], with, out,
+                                 out_type))
+        return;
     for (k = 0; k < 2; k++) { /* a short one is loaded once if every chunk begins where it does */
         if (sizes[k] != n && sizes[k] <= CHUNK && chunk == CHUNK) chunk = CHUNK / sizes[k] * sizes[k];
     }
@@ -108,7 +113,7 @@ void qi_run_pairs(const qi_pairs *pairs, const void *const x[2], const ptrdiff_t
     for (first = 0; first < n; first += chunk) {
         const ptrdiff_t here = least(chunk, n - first);
         int32_t *to = accumulators ? accumulators + first : total;
-        if (tables && pairs->rest[0] && pairs->isa->permutes_bytes && *pairs->isa->permutes_bytes) {
+        if (by_lines) {
             add_as_lines(pairs, (const uint8_t *)x[0] + first, (const uint8_t *)x[1] + first, here, to);
         } else if (tables) {
             add_tables(a->table, b->table, (const uint8_t *)x[0] + first, (const uint8_t *)x[1] + first, here, to);

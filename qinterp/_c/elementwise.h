@@ -30,6 +30,7 @@ typedef struct {
        slopes[0] * x + slopes[1] * y + start + rest[0][x] + rest[1][y] modulo 2^32; NULL where too much is left over */
     int32_t slopes[2], start;
     const int8_t *rest[2];
+    int rests_add; /* their sums fit a byte */
 } qi_pairs;
 
 /* Element i of the result is of elements i modulo the operands' sizes, which are positive. Exactly one of accumulators and

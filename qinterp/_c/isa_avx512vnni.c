@@ -1082,19 +1082,83 @@ TARGET static void narrow(const uint8_t *rows, ptrdiff_t row_bytes, int count, c
 
 /* ---- tables ---- */
 
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi"))) static void permute_bytes(const uint8_t *table,
+#define WITH_VBMI __attribute__((target("avx2,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")))
+
+static inline __attribute__((always_inline)) WITH_VBMI __m512i look_up_64(const __m512i table[4], __m512i codes)
+{
+    const __m512i low = _mm512_permutex2var_epi8(table[0], codes, table[1]);
+    const __m512i high = _mm512_permutex2var_epi8(table[2], codes, table[3]);
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+}
+
+WITH_VBMI static void permute_bytes(const uint8_t *table,
                                                                                           const uint8_t *x, ptrdiff_t n,
                                                                                           uint8_t *out)
 {
-    const __m512i t0 = _mm512_loadu_si512(table), t1 = _mm512_loadu_si512(table + 64);
-    const __m512i t2 = _mm512_loadu_si512(table + 128), t3 = _mm512_loadu_si512(table + 192);
+    const __m512i parts[4] = {_mm512_loadu_si512(table), _mm512_loadu_si512(table + 64), _mm512_loadu_si512(table + 128),
+                              _mm512_loadu_si512(table + 192)};
     ptrdiff_t i;
     for (i = 0; i < n; i += 64) {
         const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
-        const __m512i codes = _mm512_maskz_loadu_epi8(mask, x + i);
-        const __m512i low = _mm512_permutex2var_epi8(t0, codes, t1), high = _mm512_permutex2var_epi8(t2, codes, t3);
-        _mm512_mask_storeu_epi8(out + i, mask, _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high));
+        _mm512_mask_storeu_epi8(out + i, mask, look_up_64(parts, _mm512_maskz_loadu_epi8(mask, x + i)));
     }
+}
+
+static inline __attribute__((always_inline)) WITH_VBMI __m512i sixteen(__m512i bytes, const int part, const int x_type)
+{
+    const __m128i codes = part == 0   ? _mm512_castsi512_si128(bytes)
+                          : part == 1 ? _mm512_extracti32x4_epi32(bytes, 1)
+                          : part == 2 ? _mm512_extracti32x4_epi32(bytes, 2)
+                                      : _mm512_extracti32x4_epi32(bytes, 3);
+    return x_type == QI_I8 ? _mm512_cvtepi8_epi32(codes) : _mm512_cvtepu8_epi32(codes);
+}
+
+static inline __attribute__((always_inline)) WITH_VBMI void add_and_requantize(
+    const uint8_t *x, const uint8_t *y, ptrdiff_t n, const int32_t slopes[2], int32_t c, const int8_t *d, const int8_t *e,
+    const qi_requantizer *with, uint8_t *out, const int x_type, const int out_type)
+{
+    const qi_high_half *half = &with->high_half;
+    const __m512i doubled = _mm512_loadu_si512(half->doubled), odd_doubled = _mm512_srli_epi64(doubled, 32);
+    const __m512i lift = _mm512_loadu_si512(half->lift), top = _mm512_loadu_si512(half->top);
+    const __m512i rest = _mm512_loadu_si512(half->rest), nudge = _mm512_set1_epi32(with->nudge);
+    const __m512i a = _mm512_set1_epi32(slopes[0]), b = _mm512_set1_epi32(slopes[1]);
+    const __m512i start = _mm512_add_epi32(_mm512_set1_epi32(c), lift);
+    const byte_store store = byte_store_of(with, out_type);
+    __m512i first[4], second[4];
+    ptrdiff_t i;
+    int q;
+    UNROLL for (q = 0; q < 4; q++) {
+        first[q] = _mm512_loadu_si512(d + 64 * q);
+        second[q] = _mm512_loadu_si512(e + 64 * q);
+    }
+    for (i = 0; i < n; i += 64) {
+        const __mmask64 mask = n - i < 64 ? ~0ull >> (64 - (n - i)) : ~0ull;
+        const __m512i xs = _mm512_maskz_loadu_epi8(mask, x + i), ys = _mm512_maskz_loadu_epi8(mask, y + i);
+        const __m512i rests = _mm512_add_epi8(look_up_64(first, xs), look_up_64(second, ys));
+        __m512i sum[4];
+        UNROLL for (q = 0; q < 4; q++) {
+            const __m512i ax = _mm512_mullo_epi32(a, sixteen(xs, q, x_type)), by = _mm512_mullo_epi32(b, sixteen(ys, q, x_type));
+            const __m512i lifted = _mm512_add_epi32(_mm512_add_epi32(ax, by), _mm512_add_epi32(start, sixteen(rests, q, QI_I8)));
+            const __m512i high = _mm512_add_epi32(high_half(lifted, doubled, odd_doubled), top);
+            const __mmask16 negative = _mm512_cmplt_epu32_mask(lifted, lift);
+            sum[q] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, negative, high, nudge), rest);
+        }
+        _mm512_mask_storeu_epi8(out + i, mask,
+                                _mm512_permutexvar_epi32(store.by_row, pack_four(sum, &store, out_type, 1, BELOW_AND_ABOVE)));
+    }
+}
+
+WITH_VBMI static int add_fused(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
+                               const int8_t *d, const int8_t *e, const qi_requantizer *with, uint8_t *out, int out_type)
+{
+    if (with->kind != QI_MULTIPLIER || !with->plain[0] || !rows_share(with, out_type)) return 0;
+    if (x_type == QI_I8 && out_type == QI_I8)
+        add_and_requantize(x, y, n, slopes, c, d, e, with, out, QI_I8, QI_I8);
+    else if (x_type == QI_U8 && out_type == QI_U8)
+        add_and_requantize(x, y, n, slopes, c, d, e, with, out, QI_U8, QI_U8);
+    else
+        return 0;
+    return 1;
 }
 
 static void look_up_with_vbmi(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out)
@@ -1112,6 +1176,7 @@ const qi_isa qi_avx512vnni = {
     .requantize_quarters = requantize_quarters, .requantize_tail = requantize_tail, .wide = wide, .pairs = pairs, .narrow = narrow, .depthwise_ordered = depthwise_ordered,
     .run_stages = run_stages, .widen = widen, .combine = combine,
     .fold = fold, .quantize = quantize, .look_up_bytes = look_up_with_vbmi, .add_lines = add_lines,
+    .add_fused = add_fused,
     .permutes_bytes = &qi_has_vbmi,
 };
 #endif

@@ -180,6 +180,11 @@ typedef void qi_fold(const void *x, int x_type, int how, ptrdiff_t rows, ptrdiff
 typedef void qi_add_lines(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
                           const int8_t *d, const int8_t *e, int32_t *to);
 
+/* The same requantized, d and e looked up in tables by the codes: 256 bytes each, whose sums fit a byte. Returns 0, and does
+   nothing, where it does not take the requantizer. */
+typedef int qi_add_fused(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
+                         const int8_t *d, const int8_t *e, const qi_requantizer *with, uint8_t *out, int out_type);
+
 /* out[i] = table[x[i]] of 256 bytes */
 typedef void qi_look_up_bytes(const uint8_t *table, const uint8_t *x, ptrdiff_t n, uint8_t *out);
 
@@ -222,6 +227,7 @@ typedef struct {
     qi_quantize *quantize;
     qi_look_up_bytes *look_up_bytes;
     qi_add_lines *add_lines;
+    qi_add_fused *add_fused; /* NULL where there is none */
     const int *permutes_bytes; /* whether look_up_bytes is many times faster than single look-ups; NULL: it is not */
 } qi_isa;
 
