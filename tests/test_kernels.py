@@ -1358,10 +1358,14 @@ def proven_requantizer(
         rng.integers(1 << 30, 1 << 31, channels),
     )
     shift = np.minimum(7 - reach + rng.integers(0, 5, channels), -1)
+    shift[rng.random(channels) < 0.02] = -28  # dead channels
     scale = (multiplier * 2.0 ** (shift - 31)).astype(np.float32).astype(np.float64)
     info = np.iinfo(out_type)
-    lo, hi = info.min + int(rng.integers(0, 9)), info.max - int(rng.integers(0, 9))
-    zero_point = int(rng.integers(lo, hi + 1))
+    lo, hi = (
+        info.min + int(rng.integers(-8, 9).clip(0)),
+        info.max - int(rng.integers(-8, 9).clip(0)),
+    )
+    zero_point = lo if rng.random() < 0.3 else int(rng.integers(lo, hi + 1))
     ends = (packed.low, packed.high)
     requantizer = kernels.Requantizer(
         kind, channels, multiplier, shift, scale, zero_point, lo, hi, ends, isa=packed.isa
@@ -1384,15 +1388,18 @@ def test_blocks_of_channels_are_requantized_as_the_stages_say(kind: int) -> None
     """Whole blocks of 64 channels, the rest of them, and rows of every length, fused or not."""
     rng = np.random.default_rng(12)
     seen = set()
-    for trial in range(90):
-        depthwise = trial % 2
+    for trial in range(135):
+        depthwise = trial % 3
         if depthwise:
-            channels, width = int(rng.choice([5, 31, 32, 33, 64, 65, 96, 144, 200])), 3 + trial // 3
-            stride, kernel = (
-                random_pair(rng, 1, 3),
-                ((3, 3), (5, 5), (2, 4), (3, 7))[trial // 2 % 4],
-            )
-            geometry = Geometry(stride, (1, 1), random_pair(rng, 0, 3), (3, -(-width // stride[1])))
+            channels, width = int(rng.choice([5, 31, 32, 33, 64, 65, 96, 144, 200])), 3 + trial // 4
+            stride, kernel, height = (1, 1), (3, 3), 1 + trial // 3 % 5
+            if depthwise == 2:
+                stride, kernel = (
+                    random_pair(rng, 1, 3),
+                    ((5, 5), (2, 4), (3, 3), (3, 7))[trial // 3 % 4],
+                )
+            padding = random_pair(rng, 0, 3)
+            geometry = Geometry(stride, (1, 1), padding, (height, -(-width // stride[1])))
             shape = (2, 4, width, channels)
             x, w, bias, x_zero, zero = small_operands(rng, shape, (*kernel, channels), channels)
             want, _ = kernels.depthwise_conv_2d(x, w, bias, x_zero, zero, *geometry, WRAPS)
@@ -1401,14 +1408,14 @@ def test_blocks_of_channels_are_requantized_as_the_stages_say(kind: int) -> None
             )
         else:
             channels, depth = (
-                int(rng.choice([64, 65, 128, 144])),
-                int(rng.choice([1, 17, 64, 90, 97])),
+                int(rng.choice([7, 16, 24, 32, 40, 64, 65, 90, 128, 144])),
+                int(rng.choice([1, 17, 64, 90, 97, 300])),
             )
             shape = (int(rng.choice([1, 3, 4, 49, 107])), depth)
             x, w, bias, x_zero, zero = small_operands(rng, shape, (channels, depth), channels)
             want, _ = kernels.matmul(x, w, bias, x_zero, zero, WRAPS)
             make = partial(kernels.PackedMatmul, x.dtype, w, bias, x_zero, zero)
-        out_type = (np.int8, np.int8, np.uint8, np.int16)[trial // 2 % 4]
+        out_type = (np.int8, np.int8, np.uint8, np.int16)[trial // 3 % 4]
         for name in ISAS:
             packed = make(isa=name)
             assert (packed.accumulate(x)[0] == want).all()

@@ -84,9 +84,7 @@ def fold_axes(shape: Shape, axes: Sequence[int], gather: Arrange) -> Fold | None
         return Fold(image, [(0, count)], [(0, 1)], lambda x: x.reshape(-1, *image))
     rows = np.stack([np.arange(outputs), np.ones(outputs, np.int64)], axis=1)
     image = (outputs, count, 1)
-    return Fold(
-        image, rows, [(0, count)], lambda x: gather(x).reshape(1, *image), in_order=False
-    )
+    return Fold(image, rows, [(0, count)], lambda x: gather(x).reshape(1, *image), in_order=False)
 
 
 class Sums:
