@@ -51,7 +51,7 @@ INLINE void gather_short(uint8_t *to, ptrdiff_t row_bytes, ptrdiff_t n, ptrdiff_
     int kh, b;
     for (i = 0; i < count; i++, to += row_bytes) {
         for (kh = 0; kh < height; kh++) {
-            uint8_t bytes[32];
+            uint8_t bytes[64];
             memcpy(bytes, row_at[kh] + i * steps[kh], size);
             for (b = 0; b < size; b++) bytes[b] ^= (uint8_t)flip;
             memcpy(to + kh * n, bytes, size);
@@ -69,7 +69,7 @@ INLINE void gather_run(const qi_conv *conv, const uint8_t *image, const uint8_t 
     const int32_t zero_point = conv->x_zero_point;
     const uint8_t *row_at[MAX_HEIGHT], *short_at[MAX_HEIGHT];
     ptrdiff_t steps[MAX_HEIGHT], i, kh;
-    uint8_t padding[32];
+    uint8_t padding[64];
     int is_short = conversion <= QI_FLIP_BYTES && n <= (ptrdiff_t)sizeof padding;
     for (kh = 0; kh < height; kh++) {
         const int32_t iy = conv->rows[oy * height + kh];
@@ -81,12 +81,14 @@ INLINE void gather_run(const qi_conv *conv, const uint8_t *image, const uint8_t 
     if (is_short) {
         const int flip = conversion == QI_FLIP_BYTES ? 0x80 : 0;
         memset(padding, (uint8_t)(QINTERP_PLANTED_BUG == 10 ? 0 : zero_point), sizeof padding);
-        if (n > 16)
-            gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 32);
-        else if (height == 3)
-            gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 16);
-        else
-            gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 16);
+        switch ((n + 15) / 16 * 4 + (height == 3)) {
+        case 5: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 16); break;
+        case 9: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 32); break;
+        case 13: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 48); break;
+        case 4: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 16); break;
+        case 8: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 32); break;
+        default: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 64); break;
+        }
         return;
     }
     for (i = 0; i < count; i++, to += row_bytes) {
