@@ -610,5 +610,8 @@ class Chain:
         sizes: Sequence[int],
         offsets: Sequence[tuple[int, int]],
     ) -> None: ...
-    def run(self, arrays: Sequence[_Array], outputs: int) -> None:
-        """Run once; the last so many of the arrays are written. All are C-contiguous."""
+    def run(self, arrays: Sequence[_Array], outputs: int, memory: _Array | None = None) -> None:
+        """Run once; the last so many of the arrays are written. All are C-contiguous.
+
+        memory: bytes for the parts, to be looked at afterwards; else the chain's own.
+        """

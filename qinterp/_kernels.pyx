@@ -1601,34 +1601,39 @@ cdef class Chain:
             self._places[i].x[0], self._places[i].x[1] = at[0], at[len(at) - 2]
             self._places[i].out = at[len(at) - 1]
 
-    def run(self, arrays, Py_ssize_t outputs):
+    def run(self, arrays, Py_ssize_t outputs, memory=None):
         cdef Py_buffer *views
-        cdef void **memory
+        cdef void **places
         cdef Py_ssize_t held = 0, i, inputs = len(arrays) - outputs
         cdef size_t base
         cdef int status
         if len(arrays) != self._given:
             raise ValueError(f"{len(arrays)} arrays for {self._given} places")
-        try:
-            arena = self._spare.pop()
-        except IndexError:
-            arena = _aligned(self._bytes, np.uint8)
+        if memory is not None:
+            arena = memory
+            if arena.nbytes < self._bytes:
+                raise ValueError(f"a memory of {arena.nbytes} bytes, must have {self._bytes}")
+        else:
+            try:
+                arena = self._spare.pop()
+            except IndexError:
+                arena = _aligned(self._bytes, np.uint8)
         base = _address(arena)
         views = <Py_buffer *>malloc(max(self._given, 1) * sizeof(Py_buffer))
-        memory = <void **>malloc(max(self._slots, 1) * sizeof(void *))
+        places = <void **>malloc(max(self._slots, 1) * sizeof(void *))
         try:
-            if views == NULL or memory == NULL:
+            if views == NULL or places == NULL:
                 raise MemoryError
             for i in range(self._given):
                 PyObject_GetBuffer(arrays[i], &views[i], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if i >= inputs else 0))
                 held += 1
                 if views[i].len != self._sizes[i]:
                     raise ValueError(f"array {i} has {views[i].len} bytes, must have {self._sizes[i]}")
-                memory[i] = views[i].buf
+                places[i] = views[i].buf
             for i in range(self._given, self._slots):
-                memory[i] = <void *>(base + <size_t>self._offsets[i - self._given][0])
+                places[i] = <void *>(base + <size_t>self._offsets[i - self._given][0])
             with nogil:
-                status = qi_run_chain(self._tasks, self._places, self._count, memory)
+                status = qi_run_chain(self._tasks, self._places, self._count, places)
             if status < 0:
                 raise MemoryError
         finally:
@@ -1636,5 +1641,6 @@ cdef class Chain:
                 held -= 1
                 PyBuffer_Release(&views[held])
             free(views)
-            free(memory)
-            self._spare.append(arena)
+            free(places)
+            if memory is None:
+                self._spare.append(arena)

@@ -75,10 +75,20 @@ class Capture(Mapping[str, Array]):
     def __init__(self, only: Iterable[str] = (), kinds: Iterable[str] = ()) -> None:
         self._only = (only,) if isinstance(only, str) else tuple(only)
         self._kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
-        self._tensors: dict[str, Array] = {}
+        self._kept: dict[str, Array] = {}
+        self._later: list[Callable[[], Mapping[str, Array]]] = []
         self._of_node: dict[str, str] = {}
         self.notes: dict[str, dict[str, Any]] = {}
         self._record: dict[str, Any] | Callable[[], dict[str, Any]] = {}
+
+    @property
+    def _tensors(self) -> dict[str, Array]:
+        """What was kept, in order; arrays are made of what :meth:`keep_later` knows when asked."""
+        if self._later:
+            later, self._later = self._later, []
+            for make in later:
+                self._kept.update(make())
+        return self._kept
 
     @property
     def record(self) -> dict[str, Any]:
@@ -93,7 +103,7 @@ class Capture(Mapping[str, Array]):
 
     def __getstate__(self) -> dict[str, Any]:
         """With the record itself, for what works it out cannot be pickled."""
-        return {**self.__dict__, "_record": self.record}
+        return {**self.__dict__, "_record": self.record, "_kept": self._tensors, "_later": []}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Array]) -> Capture:
@@ -115,7 +125,10 @@ class Capture(Mapping[str, Array]):
         """Keep what passes the filters of one node's outputs by tensor name, and its notes."""
         if self._only or self._kinds:
             outputs = {t: v for t, v in outputs.items() if self._wants(node, t)}
-        self._tensors.update(outputs)
+        if self._later:
+            self._later.append(lambda: outputs)
+        else:
+            self._kept.update(outputs)
         if outputs:
             self._of_node[node.name] = next(iter(outputs))
         if outputs and notes:
@@ -126,9 +139,11 @@ class Capture(Mapping[str, Array]):
         """Whether every output is kept, and no subclass wants to see it first."""
         return not (self._only or self._kinds) and type(self).keep is Capture.keep
 
-    def keep_all(self, outputs: Mapping[str, Array], of_node: Mapping[str, str]) -> None:
-        """Keep outputs of several nodes, the first ones by node; nothing filters them."""
-        self._tensors.update(outputs)
+    def keep_later(
+        self, make: Callable[[], Mapping[str, Array]], of_node: Mapping[str, str]
+    ) -> None:
+        """Keep outputs of several nodes, made when they are looked at; the first ones by node."""
+        self._later.append(make)
         self._of_node.update(of_node)
 
     def _wants(self, node: Node, tensor: str) -> bool:
@@ -142,7 +157,8 @@ class Capture(Mapping[str, Array]):
 
     def clear(self) -> None:
         """Forget what was kept; the filters stay."""
-        self._tensors, self._of_node, self.notes, self._record = {}, {}, {}, {}
+        self._kept, self._of_node, self.notes, self._record = {}, {}, {}, {}
+        self._later = []
 
     def put(self, name: str, value: Array) -> None:
         """Keep a copy of one tensor."""

@@ -392,14 +392,12 @@ class Interpreter:
 
     def _run_chain(self, chain: Chain, values: dict[str, Array], kept: Capture | None) -> None:
         try:
-            made = chain(values)
+            made, views = chain(values)
         except MemoryError as error:
             raise chain.links[0].call.failed(error) from error
-        for value in made.values():
-            value.flags.writeable = False
         values.update(made)
         if kept is not None:
-            kept.keep_all(made, chain.first_outputs)
+            kept.keep_later(views, chain.first_outputs)
             return
         for name in chain.last_uses:
             values.pop(name, None)

@@ -6,8 +6,10 @@ What lies between them is never seen, so that it shares one memory, planned in a
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from sys import getrefcount
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +20,9 @@ from qinterp.ir.tensor import Array
 from qinterp.ops._operator import OPERATORS
 
 _LINE = 64  # bytes that a part of the memory starts at a multiple of
+_HUGE = 1 << 21  # bytes of a huge page, which numpy asks the system for in arrays of several
+_SPARE_BLOCKS = 4
+_OWN_REFERENCES = 2  # of a name and of getrefcount's argument; every array that shares has one
 
 
 class Prepared(Protocol):
@@ -47,15 +52,21 @@ class Chain:
     Parameters
     ----------
     links : in order, at least one.
-    wanted : tensors to give back; the others exist only while it runs.
+    wanted : tensors to give back.
+    keep_all : all tensors can be looked at afterwards. They then have a block of memory for
+        themselves, which serves another run once nobody holds any of them: fresh memory costs more
+        than what is written to it. Else the others share what they can.
 
     Attributes
     ----------
     inputs : the tensors it reads.
     first_outputs : by the name of the node.
+    last_uses : tensors that nothing after it reads.
     """
 
-    def __init__(self, links: Sequence[Link], wanted: Collection[str]) -> None:
+    def __init__(
+        self, links: Sequence[Link], wanted: Collection[str], *, keep_all: bool = False
+    ) -> None:
         self.links = tuple(links)
         self.last_uses = tuple(name for link in links for name in link.last_uses)
         self.first_outputs = {link.node.name: link.node.outputs[0] for link in links}
@@ -76,35 +87,93 @@ class Chain:
             part[out], spans[out] = out, [size, i, i]
         self.inputs = tuple(given)
         tensors = {link.node.outputs[0]: link.call.output for link in links}
-        made = {part[name]: tensors[name] for name in tensors if name in wanted}
+        made = {} if keep_all else {part[n]: t for n, t in tensors.items() if n in wanted}
         self._outputs = [(t.name, t.shape, t.numpy_dtype) for t in made.values()]
-        inner = {name: span for name, span in spans.items() if name not in made}
-        places = {name: i for i, name in enumerate((*given, *made, *inner))}
-        self._chain = _kernels.Chain(
-            [link.task for link in links if link.task is not None],
-            [
-                tuple(
-                    places[part.get(name, name)]
-                    for name in (
-                        *link.node.inputs[: len(link.task.sizes) - 1],
-                        link.node.outputs[0],
-                    )
-                )
-                for link in links
-                if link.task is not None
-            ],
-            [*given.values(), *(spans[name][0] for name in made)],
-            _offsets(list(inner.values())),
+        inner = [name for name in spans if name not in made]
+        if keep_all:  # at the same time
+            for span in spans.values():
+                span[1:] = 0, len(links)
+        offsets = _offsets([spans[name] for name in inner])
+        self._chain = _chain_of(
+            links, part, {**given, **{n: spans[n][0] for n in made}}, inner, offsets
         )
+        self._wanted, self._views, self._bytes = [], [], 0
+        self._blocks: list[Array] = []
+        if keep_all:
+            self._bytes = max(offset + size for offset, size in offsets)
+            self._alignment = _HUGE if self._bytes > 2 * _HUGE else _LINE
+            places = dict(zip(inner, (offset for offset, _ in offsets), strict=True))
+            self._views = [
+                (name, t.shape, t.numpy_dtype, places[part[name]]) for name, t in tensors.items()
+            ]
+            self._wanted = [view for view in self._views if view[0] in wanted]
 
-    def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
-        """The tensors that are wanted, from those that it reads."""
-        outputs = {name: np.empty(shape, dtype) for name, shape, dtype in self._outputs}
+    def __call__(
+        self, values: Mapping[str, Array]
+    ) -> tuple[dict[str, Array], Callable[[], dict[str, Array]]]:
+        """Run from the tensors that it reads.
+
+        Returns
+        -------
+        The tensors that are wanted; and what makes arrays of all of them, of a chain that keeps all.
+        """
         arrays = [values[name] for name in self.inputs]
         if not all(array.flags.c_contiguous for array in arrays):
             arrays = [np.ascontiguousarray(array) for array in arrays]
-        self._chain.run((*arrays, *outputs.values()), len(outputs))
-        return outputs
+        if not self._views:
+            outputs = {name: np.empty(shape, dtype) for name, shape, dtype in self._outputs}
+            self._chain.run((*arrays, *outputs.values()), len(outputs))
+            for value in outputs.values():
+                value.setflags(write=False)
+            return outputs, dict
+        block = self._take_block()
+        start = -block.ctypes.data % self._alignment
+        self._chain.run(arrays, 0, block[start : start + self._bytes])
+        outputs = _views(block, start, self._wanted)
+        views = partial(_views, block, start, self._views)
+        if len(self._blocks) < _SPARE_BLOCKS:
+            self._blocks.append(block)
+        return outputs, views
+
+    def _take_block(self) -> Array:
+        """A block that nothing is a part of any more, or a new one."""
+        for _ in range(len(self._blocks)):
+            try:
+                block = self._blocks.pop(0)  # from now on it is this thread's alone
+            except IndexError:
+                break
+            if getrefcount(block) == _OWN_REFERENCES:
+                return block
+            self._blocks.append(block)
+        return np.empty(self._bytes + self._alignment, np.uint8)
+
+
+def _views(block: Array, start: int, views: Sequence[tuple[Any, ...]]) -> dict[str, Array]:
+    arrays = {
+        name: np.ndarray(shape, dtype, block, start + offset)
+        for name, shape, dtype, offset in views
+    }
+    for array in arrays.values():
+        array.setflags(write=False)
+    return arrays
+
+
+def _chain_of(
+    links: Sequence[Link],
+    part: Mapping[str, str],
+    given: Mapping[str, int],
+    inner: Sequence[str],
+    offsets: Sequence[tuple[int, int]],
+) -> _kernels.Chain:
+    """The tasks, by the places of what they read and write: arrays given, then parts of a memory."""
+    places = {name: i for i, name in enumerate((*given, *inner))}
+    tasks, of_tasks = [], []
+    for link in links:
+        if link.task is not None:
+            names = (*link.node.inputs[: len(link.task.sizes) - 1], link.node.outputs[0])
+            tasks.append(link.task)
+            of_tasks.append(tuple(places[part.get(name, name)] for name in names))
+    return _kernels.Chain(tasks, of_tasks, list(given.values()), offsets)
 
 
 def _offsets(spans: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
@@ -151,10 +220,10 @@ def pieces(
                 name
                 for link in links
                 for name in link.node.outputs
-                if keep_all or name in outputs or any(i >= end for i in uses.get(name, ()))
+                if name in outputs or any(i >= end for i in uses.get(name, ()))
             }
             del result[-len(links) :]
-            result.append(Chain(links, wanted))
+            result.append(Chain(links, wanted, keep_all=keep_all))
         links.clear()
 
     for i, step in enumerate(steps):
@@ -162,7 +231,7 @@ def pieces(
         if link is not None and link.task is None:
             source = step.node.inputs[0]
             inside = any(source in other.node.outputs for other in links)
-            if not inside or keep_all or source in outputs or len(uses[source]) > 1:
+            if not inside or (not keep_all and (source in outputs or len(uses[source]) > 1)):
                 link = None
         if link is None:
             close(i)
