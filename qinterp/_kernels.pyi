@@ -610,8 +610,10 @@ class Chain:
         sizes: Sequence[int],
         offsets: Sequence[tuple[int, int]],
     ) -> None: ...
-    def run(self, arrays: Sequence[_Array], outputs: int, memory: _Array | None = None) -> None:
-        """Run once; the last so many of the arrays are written. All are C-contiguous.
+    def run(
+        self, runs: Sequence[Sequence[_Array]], outputs: int, memory: _Array | None = None
+    ) -> None:
+        """Run for each of ``runs`` arrays, the last so many of which are written. All are C-contiguous.
 
-        memory: bytes for the parts, to be looked at afterwards; else the chain's own.
+        memory: bytes for the parts, to be looked at after the last run; else the chain's own.
         """

@@ -1601,14 +1601,12 @@ cdef class Chain:
             self._places[i].x[0], self._places[i].x[1] = at[0], at[len(at) - 2]
             self._places[i].out = at[len(at) - 1]
 
-    def run(self, arrays, Py_ssize_t outputs, memory=None):
+    def run(self, runs, Py_ssize_t outputs, memory=None):
         cdef Py_buffer *views
         cdef void **places
-        cdef Py_ssize_t held = 0, i, inputs = len(arrays) - outputs
+        cdef Py_ssize_t held = 0, given = self._given, slots = self._slots, count = len(runs), i, k
         cdef size_t base
-        cdef int status
-        if len(arrays) != self._given:
-            raise ValueError(f"{len(arrays)} arrays for {self._given} places")
+        cdef int status = 0
         if memory is not None:
             arena = memory
             if arena.nbytes < self._bytes:
@@ -1619,21 +1617,29 @@ cdef class Chain:
             except IndexError:
                 arena = _aligned(self._bytes, np.uint8)
         base = _address(arena)
-        views = <Py_buffer *>malloc(max(self._given, 1) * sizeof(Py_buffer))
-        places = <void **>malloc(max(self._slots, 1) * sizeof(void *))
+        views = <Py_buffer *>malloc(max(count * given, 1) * sizeof(Py_buffer))
+        places = <void **>malloc(max(count * slots, 1) * sizeof(void *))
         try:
             if views == NULL or places == NULL:
                 raise MemoryError
-            for i in range(self._given):
-                PyObject_GetBuffer(arrays[i], &views[i], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if i >= inputs else 0))
-                held += 1
-                if views[i].len != self._sizes[i]:
-                    raise ValueError(f"array {i} has {views[i].len} bytes, must have {self._sizes[i]}")
-                places[i] = views[i].buf
-            for i in range(self._given, self._slots):
-                places[i] = <void *>(base + <size_t>self._offsets[i - self._given][0])
+            for k in range(count):
+                arrays = runs[k]
+                if len(arrays) != given:
+                    raise ValueError(f"{len(arrays)} arrays for {given} places")
+                for i in range(given):
+                    PyObject_GetBuffer(
+                        arrays[i], &views[held], PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if i >= given - outputs else 0),
+                    )
+                    places[k * slots + i] = views[held].buf
+                    held += 1
+                    if views[held - 1].len != self._sizes[i]:
+                        raise ValueError(f"array {i} has {views[held - 1].len} bytes, must have {self._sizes[i]}")
+                for i in range(given, slots):
+                    places[k * slots + i] = <void *>(base + <size_t>self._offsets[i - given][0])
             with nogil:
-                status = qi_run_chain(self._tasks, self._places, self._count, places)
+                for k in range(count):
+                    if qi_run_chain(self._tasks, self._places, self._count, places + k * slots) < 0:
+                        status = -1
             if status < 0:
                 raise MemoryError
         finally:

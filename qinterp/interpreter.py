@@ -28,6 +28,8 @@ from qinterp.schemes_io import load_scheme
 
 Inputs = Mapping[str, npt.ArrayLike] | npt.ArrayLike
 _CACHED_SHAPES = 8
+_SLICE = 2e-3  # seconds of work that a thread is given at a time
+_MOST_TOGETHER = 16
 _UNLIKE = np.array(object())  # equal to no array
 NOTES = ("accumulator", "multiplier", "shift")
 """The intermediates that operators can note."""
@@ -537,25 +539,79 @@ class Interpreter:
             except QInterpError as error:
                 return error
 
-        def one(item: Inputs | QInterpError) -> Result:
-            if isinstance(item, QInterpError):
-                raise item
-            kept = options.get("capture")
-            own = {"capture": kept.like()} if isinstance(kept, Capture) else {}
-            return self.run(item, **{**options, **own})
+        def several(items: list[Inputs | QInterpError]) -> list[Result | Exception]:
+            results: list[Result | Exception] = []
+            if not options and len(items) > 1:
+                results += self._run_together(items)
+                if results:
+                    return results
+            for item in items:
+                try:
+                    if isinstance(item, QInterpError):
+                        raise item
+                    kept = options.get("capture")
+                    own = {"capture": kept.like()} if isinstance(kept, Capture) else {}
+                    results.append(self.run(item, **{**options, **own}))
+                except Exception as error:  # raised in its place among the results
+                    return [*results, error]
+            return results
 
-        pending: deque[Future[Result]] = deque()
+        pending: deque[Future[list[Result | Exception]]] = deque()
+        together = 1  # so many that handing them to a thread costs little beside running them
+
+        def finished() -> Iterator[Result]:
+            nonlocal together
+            for result in pending.popleft().result():
+                if isinstance(result, Exception):
+                    raise result
+                together = min(max(int(_SLICE / max(result.seconds, 1e-9)), 1), _MOST_TOGETHER)
+                yield result
+
         with ThreadPoolExecutor(count) as pool:
             try:
+                items: list[Inputs | QInterpError] = []
                 for item in inputs:
-                    pending.append(pool.submit(one, take(item)))
-                    if len(pending) > 2 * count:
-                        yield pending.popleft().result()
+                    items.append(take(item))
+                    if len(items) < together:
+                        continue
+                    pending.append(pool.submit(several, items))
+                    items = []
+                    if len(pending) > count + 1:
+                        yield from finished()
+                if items:
+                    pending.append(pool.submit(several, items))
                 while pending:
-                    yield pending.popleft().result()
+                    yield from finished()
             finally:
                 for future in pending:
                     future.cancel()
+
+    def _run_together(self, items: Sequence[Inputs | QInterpError]) -> list[Result]:
+        """Results of inputs of the file's shapes, if one chain is all that they take; else none."""
+        parts = self._steps.pieces(self.graph.outputs, keep_all=False)
+        if len(parts) != 1 or not isinstance(parts[0], Chain):
+            return []
+        tensors, names = self.graph.tensors, self.graph.inputs
+        if not all(
+            isinstance(item, dict)
+            and len(item) == len(names)
+            and all(n in item and item[n].shape == tensors[n].shape for n in names)
+            for item in items
+        ):
+            return []
+        started = time.perf_counter()
+        inputs = [dict(item) for item in items if isinstance(item, dict)]
+        for values in inputs:
+            self._supply_constants(values)
+        try:
+            made = parts[0].many(inputs)
+        except MemoryError as error:
+            raise parts[0].links[0].call.failed(error) from error
+        seconds = (time.perf_counter() - started) / len(made)
+        return [
+            Result({n: outputs[n] for n in self.graph.outputs}, Capture(), {}, seconds=seconds)
+            for outputs in made
+        ]
 
     # ---- inputs ---------------------------------------------------------------------------
 

@@ -189,7 +189,7 @@ def test_requantized_pairs_are_requantized_accumulators(kind: Fused, out_type: A
 def test_requantized_sums_of_lines_at_every_length(
     isa: str, dtype: Any, slopes: tuple[int, int], noise: int, multiplier: int, shift: int
 ) -> None:
-    """Sums of two tables that are lines but for a little, by every kind, nudged and clamped or not."""
+    """Sums of tables that are lines but for a little, by every kind, nudged and clamped or not."""
     rng = np.random.default_rng(28)
     codes = np.arange(256, dtype=np.uint8).view(dtype).astype(np.int64)
     tables = np.stack([codes * slopes[0] + 77, 5 + codes * slopes[1]])

@@ -115,25 +115,39 @@ class Chain:
 
         Returns
         -------
-        The tensors that are wanted; and what makes arrays of all of them, of a chain that keeps all.
+        The tensors that are wanted; and what makes arrays of all, of a chain that keeps all.
         """
-        arrays = [values[name] for name in self.inputs]
-        if not all(array.flags.c_contiguous for array in arrays):
-            arrays = [np.ascontiguousarray(array) for array in arrays]
         if not self._views:
-            outputs = {name: np.empty(shape, dtype) for name, shape, dtype in self._outputs}
-            self._chain.run((*arrays, *outputs.values()), len(outputs))
-            for value in outputs.values():
-                value.setflags(write=False)
-            return outputs, dict
+            return self.many([values])[0], dict
         block = self._take_block()
         start = -block.ctypes.data % self._alignment
-        self._chain.run(arrays, 0, block[start : start + self._bytes])
+        self._chain.run([self._read(values)], 0, block[start : start + self._bytes])
         outputs = _views(block, start, self._wanted)
         views = partial(_views, block, start, self._views)
         if len(self._blocks) < _SPARE_BLOCKS:
             self._blocks.append(block)
         return outputs, views
+
+    def many(self, inputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
+        """The tensors that are wanted, for each of several inputs; not of a chain that keeps all."""
+        results = [
+            {name: np.empty(shape, dtype) for name, shape, dtype in self._outputs} for _ in inputs
+        ]
+        runs = [
+            (*self._read(values), *outputs.values())
+            for values, outputs in zip(inputs, results, strict=True)
+        ]
+        self._chain.run(runs, len(self._outputs))
+        for outputs in results:
+            for value in outputs.values():
+                value.setflags(write=False)
+        return results
+
+    def _read(self, values: Mapping[str, Array]) -> list[Array]:
+        arrays = [values[name] for name in self.inputs]
+        if not all(array.flags.c_contiguous for array in arrays):
+            arrays = [np.ascontiguousarray(array) for array in arrays]
+        return arrays
 
     def _take_block(self) -> Array:
         """A block that nothing is a part of any more, or a new one."""
@@ -165,7 +179,7 @@ def _chain_of(
     inner: Sequence[str],
     offsets: Sequence[tuple[int, int]],
 ) -> _kernels.Chain:
-    """The tasks, by the places of what they read and write: arrays given, then parts of a memory."""
+    """The tasks, by the places that they read and write: arrays given, parts of a memory."""
     places = {name: i for i, name in enumerate((*given, *inner))}
     tasks, of_tasks = [], []
     for link in links:
