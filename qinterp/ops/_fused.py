@@ -7,13 +7,14 @@ saturation that nothing reaches, a left shift by nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from qinterp import _kernels
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer
+from qinterp.numerics.rounding import Overflow
 from qinterp.numerics.stages import (
     NAMED_STAGES,
     AddZeroPoint,
@@ -44,7 +45,12 @@ _FUSED = {
 _HIGH = MultiplyHigh("ties_toward_positive")
 _RIGHT, _SHIFT = ShiftRight("ties_to_away"), ShiftRight("ties_toward_positive")
 _WITHOUT_LEFT = {(_HIGH, _RIGHT): _kernels.Fused.DR, (_HIGH, _SHIFT): _kernels.Fused.DU}
-_WITH_LEFT = {(ShiftLeft(), *body): kind for body, kind in _WITHOUT_LEFT.items()}
+# what shifts to the left is checked to fit, so that it does not matter what would be if it did not
+_WITH_LEFT = {
+    (ShiftLeft(overflow=overflow), *body): kind
+    for body, kind in _WITHOUT_LEFT.items()
+    for overflow in get_args(Overflow)
+}
 _SINGLE = (Multiply(), ShiftRight("ties_toward_positive", "total", 31))
 _QUOTIENT = (ScaleExact("ties_to_away"),)
 _SMALL = 4096
