@@ -149,6 +149,7 @@ cdef extern from "_c/packed.h" nogil:
         int adds, clips
         int kind
         int32_t zero_point, low, high
+        const int32_t *pre
         const int32_t *left
         const int32_t *multiplier
         const int64_t *above

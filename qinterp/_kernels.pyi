@@ -332,6 +332,8 @@ class Requantizer:
     multiplier: 0 .. 2**31 - 1 and shift: -31 .. 30 (positive = left), or scale: finite; each one value or one a channel.
     float32 scales are taken as float32. zero_point, lo and hi are within +-65535. One channel stands for all elements.
 
+    pre: of SR, 0 .. 31, shifts to the right, rounding down, before the multiplication.
+
     SR with a positive shift can leave 32 bits: it is refused (ValueError) unless ``accumulator_range``, the lowest and the
     highest accumulator of each channel, excludes that.
 
@@ -350,6 +352,8 @@ class Requantizer:
         hi: int,
         accumulator_range: tuple[_Array, _Array] | None = None,
         isa: str | None = None,
+        *,
+        pre: ArrayLike | None = None,
     ) -> None: ...
     @property
     def isa(self) -> str: ...

@@ -507,14 +507,19 @@ cdef size_t _address(array) except? 0:
 cdef class Requantizer:
     cdef qi_requantizer c
     cdef const qi_isa *_isa
-    cdef object _arrays
+    cdef object _arrays, _pre
     cdef readonly Py_ssize_t channels
 
     def __init__(
-        self, kind, channels, multiplier, shift, scale, zero_point, lo, hi, accumulator_range=None, isa=None,
+        self, kind, channels, multiplier, shift, scale, zero_point, lo, hi, accumulator_range=None, isa=None, *, pre=None,
     ):
         self._isa = _find_isa(isa)
         self.channels = channels
+        self._pre = None if pre is None else self._spread(pre, np.int32)
+        if pre is not None:
+            if kind != SR or self._pre.min() < 0 or self._pre.max() > 31:
+                raise ValueError("shifts before the multiplication are 0 .. 31, and of single rounding only")
+            self.c.pre = <const int32_t *>_address(self._pre)
         if not -65535 <= lo <= hi <= 65535 or abs(zero_point) > 65535:
             raise ValueError(f"zero point {zero_point} and bounds {lo}, {hi} must be within +-65535, lo <= hi")
         self.c.zero_point, self.c.low, self.c.high = zero_point, lo, hi
@@ -567,6 +572,7 @@ cdef class Requantizer:
         plain |= np.arange(padded) >= self.channels
         plain = plain.reshape(-1, 16).all(axis=1)
         blocks = np.append(plain, np.ones(-len(plain) % 4, np.bool_)).reshape(-1, 4).all(axis=1)
+        blocks &= self._pre is None
         plain = plain.astype(np.uint8)
         self._arrays = [left.astype(np.int32), multiplier.astype(np.int32), above, below, total, plain]
         self.c.left, self.c.multiplier = <const int32_t *>_address(self._arrays[0]), <const int32_t *>_address(self._arrays[1])

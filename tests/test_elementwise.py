@@ -21,6 +21,7 @@ from qinterp.numerics.stages import (
     MultiplyHigh,
     Saturate,
     ScaleExact,
+    ShiftLeft,
     ShiftRight,
     Stage,
     Wrap,
@@ -412,6 +413,20 @@ LISTS: dict[str, tuple[tuple[Stage, ...], bool]] = {
         True,
     ),
     "a quotient": ((ScaleExact("ties_to_away"), AddZeroPoint(64, "saturate"), Clamp()), True),
+    "saturated left": (
+        (
+            ShiftLeft(overflow="saturate"),
+            _HIGH,
+            ShiftRight("ties_to_away"),
+            AddZeroPoint(),
+            Clamp(),
+        ),
+        True,
+    ),
+    "shifts around a product": (
+        (*NAMED_STAGES["shift_multiply_shift"], AddZeroPoint(), Clamp()),
+        True,
+    ),
     "single": (NAMED_STAGES["single_rounding"], True),
     "another rounding": ((_HIGH, ShiftRight("ties_to_even"), AddZeroPoint(), Clamp()), False),
     "too narrow": ((_HIGH, ShiftRight("ties_to_away"), Wrap(3), AddZeroPoint(), Clamp()), False),
@@ -432,7 +447,8 @@ def test_what_is_fused_equals_its_list(name: str) -> None:
         (Fraction(1, 49), Fraction(1, 6), Fraction(1, 1 << 9), 0.00123, 0.9, 1.7), (0, -5, 100),
         (12, 20, 31),
     ):  # fmt: skip
-        rescale = Rescale.of_factor(factor, Multiplier())
+        short = Multiplier("pre_post_shift", 8) if "around" in name else Multiplier()
+        rescale = Rescale.of_factor(factor, short)
         if name == "a quotient" and isinstance(factor, float):
             rescale = Rescale(
                 rescale.scale, rescale.multiplier, rescale.shift, ratio_arrays([Fraction(factor)])

@@ -268,6 +268,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m256i excess = joined(_mm256_srlv_epi64(sign, shift0), _mm256_srlv_epi64(sign, shift1));
     const __m256i zero_point = _mm256_sub_epi32(_mm256_set1_epi32(with->zero_point), excess);
     const __m256i least = _mm256_set1_epi32(with->low), most = _mm256_set1_epi32(with->high);
+    const __m256i pre = with->pre ? load(with->pre + c) : _mm256_setzero_si256();
     int r = 0, i;
     if (with->plain[c / 16] && c % 8 == 0 && rows_share(with, out_type, n)) {
         const __m256i doubled = load(with->high_half.doubled + c), odd_doubled = _mm256_srli_epi64(doubled, 32);
@@ -277,7 +278,8 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
         for (; r + 4 <= rows; r += 4) {
             __m256i y[4];
             UNROLL for (i = 0; i < 4; i++) {
-                const __m256i x = load(tile + (r + i) * tile_stride), lifted = _mm256_add_epi32(x, lift);
+                const __m256i acc = load(tile + (r + i) * tile_stride), x = with->pre ? _mm256_srav_epi32(acc, pre) : acc;
+                const __m256i lifted = _mm256_add_epi32(x, lift);
                 const __m256i even = _mm256_mul_epu32(lifted, doubled);
                 const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(lifted, 32), odd_doubled);
                 const __m256i high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
@@ -288,7 +290,8 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
         }
     }
     for (; r < rows; r++) {
-        const __m256i x = _mm256_sllv_epi32(_mm256_maskload_epi32(tile + r * tile_stride, mask), left);
+        const __m256i acc = _mm256_maskload_epi32(tile + r * tile_stride, mask);
+        const __m256i x = with->pre ? _mm256_srav_epi32(acc, pre) : _mm256_sllv_epi32(acc, left);
         const __m256i even = round_product(_mm256_mul_epi32(x, multiplier), above0, below0, shift0);
         const __m256i odd = round_product(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), odd_multiplier), above1, below1, shift1);
         const __m256i y = _mm256_add_epi32(joined(even, odd), zero_point);

@@ -375,6 +375,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
     const __m512i shift0 = even_of(with->shift + c), shift1 = odd_of(with->shift + c);
     const __m512i zero_point = _mm512_set1_epi32(with->zero_point);
     const __m512i least = _mm512_set1_epi32(with->low), most = _mm512_set1_epi32(with->high);
+    const __m512i pre = with->pre ? _mm512_loadu_si512(with->pre + c) : _mm512_setzero_si512();
     int r = 0, i;
     if (with->plain[c / 16] && c % 16 == 0 && rows_share(with, out_type)) {
         const __m512i doubled = _mm512_loadu_si512(with->high_half.doubled + c), odd_doubled = _mm512_srli_epi64(doubled, 32);
@@ -384,7 +385,7 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
         for (; r + 4 <= rows; r += 4) {
             __m512i y[4];
             UNROLL for (i = 0; i < 4; i++) {
-                const __m512i x = _mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride);
+                const __m512i x = _mm512_srav_epi32(_mm512_maskz_loadu_epi32(mask, tile + (r + i) * tile_stride), pre);
                 const __m512i high = _mm512_add_epi32(high_half(_mm512_add_epi32(x, lift), doubled, odd_doubled), top);
                 y[i] = _mm512_srav_epi32(_mm512_mask_add_epi32(high, _mm512_movepi32_mask(x), high, nudge), rest);
             }
@@ -392,7 +393,8 @@ INLINE void by_multiplier(const int32_t *tile, ptrdiff_t tile_stride, int rows, 
         }
     }
     for (; r < rows; r++) {
-        const __m512i x = _mm512_sllv_epi32(_mm512_maskz_loadu_epi32(mask, tile + r * tile_stride), left);
+        const __m512i acc = _mm512_maskz_loadu_epi32(mask, tile + r * tile_stride);
+        const __m512i x = with->pre ? _mm512_srav_epi32(acc, pre) : _mm512_sllv_epi32(acc, left);
         const __m512i even = round_product(_mm512_mul_epi32(x, multiplier), above0, below0, shift0);
         const __m512i odd = round_product(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), odd_multiplier), above1, below1, shift1);
         __m512i y = _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32));

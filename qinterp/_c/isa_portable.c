@@ -139,7 +139,8 @@ INLINE void requantize_row(const int32_t *x, int first, int channels, const qi_r
     case QI_MULTIPLIER:
         for (c = 0; c < channels; c++) {
             const int i = first + c;
-            const int64_t product = (int64_t)(int32_t)((uint32_t)x[c] << with->left[i]) * with->multiplier[i];
+            const int32_t shifted = with->pre ? x[c] >> with->pre[i] : (int32_t)((uint32_t)x[c] << with->left[i]);
+            const int64_t product = (int64_t)shifted * with->multiplier[i];
             const int64_t term = with->above[i] + ((with->below[i] - with->above[i]) & (product >> 63)); /* no branch */
             const int64_t rounded = (product + term) >> with->shift[i];
             y[c] = (int32_t)((uint32_t)rounded + (uint32_t)with->zero_point);

@@ -55,9 +55,9 @@ typedef struct {
 typedef struct {
     int kind;
     int32_t zero_point, low, high;
-    /* QI_MULTIPLIER: xs = wrap32(x << left); p = xs * multiplier (64 bits);
+    /* QI_MULTIPLIER: xs = wrap32(x << left), or x >> pre where pre is not NULL; p = xs * multiplier (64 bits);
        y = (p + (p < 0 ? below : above)) >> shift, 1 <= shift <= 62; y + zero_point wraps at 32 bits */
-    const int32_t *left, *multiplier;
+    const int32_t *pre, *left, *multiplier;
     const int64_t *above, *below, *shift;
     const uint8_t *plain; /* one for each 16 channels: high_half serves all of them */
     qi_high_half high_half;

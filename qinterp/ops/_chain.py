@@ -129,7 +129,7 @@ class Chain:
         return outputs, views
 
     def many(self, inputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
-        """The tensors that are wanted, for each of several inputs; of a chain that keeps nothing."""
+        """The tensors that are wanted, for each of several inputs; where nothing is kept."""
         results = [
             {name: np.empty(shape, dtype) for name, shape, dtype in self._outputs} for _ in inputs
         ]

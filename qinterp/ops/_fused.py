@@ -52,6 +52,7 @@ _WITH_LEFT = {
     for overflow in get_args(Overflow)
 }
 _SINGLE = (Multiply(), ShiftRight("ties_toward_positive", "total", 31))
+_PRE_POST = NAMED_STAGES["shift_multiply_shift"]
 _QUOTIENT = (ScaleExact("ties_to_away"),)
 _SMALL = 4096
 _BITS = 24  # hold every number that the fast form of a Quantizer takes
@@ -71,12 +72,12 @@ def fuse(to_code: Requantizer, low: Array, high: Array, dtype: Any, isa: str | N
         return None
     r = to_code.rescale
     kind = _FUSED.get(to_code.stages)
-    multiplier, shift, scale = r.multiplier, r.shift, r.scale
+    multiplier, shift, scale, pre = r.multiplier, r.shift, r.scale, None
     if kind is None:
         found = _equal_to(to_code, low, high)
         if found is None:
             return None
-        kind, multiplier, shift, scale = found
+        kind, multiplier, shift, scale, pre = found
     elif kind in _FLOATS and to_code.stages != _FLOAT32:
         # the fused form saturates where the stage list gives x86's indefinite integer
         largest = np.maximum(-low, high) * np.abs(scale)
@@ -94,6 +95,7 @@ def fuse(to_code: Requantizer, low: Array, high: Array, dtype: Any, isa: str | N
             *to_code.bounds,
             accumulator_range=(low, high),
             isa=isa,
+            pre=pre,
         )
     except ValueError:  # a multiplier that the fused form does not take
         return None
@@ -101,13 +103,16 @@ def fuse(to_code: Requantizer, low: Array, high: Array, dtype: Any, isa: str | N
 
 def _equal_to(
     to_code: Requantizer, low: Array, high: Array
-) -> tuple[Any, Array, Array, Array] | None:
-    """A kind and its multiplier, shift and scale, where the accumulators make the list equal it."""
+) -> tuple[Any, Array, Array, Array, Array | None] | None:
+    """A kind, its multiplier, shift and scale, and shifts before, where the list equals it.
+
+    That is for these accumulators.
+    """
     body, ends = _split(to_code.stages)
     if not body or not ends or not isinstance(ends[-1], Clamp):
         return None
     r = to_code.rescale
-    multiplier, shift, scale = r.multiplier, r.shift, r.scale
+    multiplier, shift, scale, pre = r.multiplier, r.shift, r.scale, None
     if int(low.min()) < -1 << 31 or int(high.max()) >= 1 << 31:
         return None
     left = shift.clip(0, 31)
@@ -122,6 +127,17 @@ def _equal_to(
     elif body == (_SHIFT,) and (shift <= 0).all():
         # x / 2**n = x * 2**30 / 2**(30 + n)
         kind, multiplier, shift = _kernels.Fused.SR, np.full_like(multiplier, 1 << 30), shift + 1
+    elif body == _PRE_POST and r.pre is not None and r.post is not None:
+        largest = np.maximum(-(low >> r.pre), high >> r.pre)
+        if (np.minimum(r.pre, r.post) < 0).any() or (np.maximum(r.pre, r.post) > 30).any():
+            return None
+        if (multiplier >= 1 << 31).any() or (
+            largest * multiplier + (1 << r.post >> 1) >= 1 << 31
+        ).any():
+            return None  # the product may wrap
+        spare = 30 - np.frexp(np.maximum(multiplier, 1).astype(np.float64))[1] + 1
+        kind, pre = _kernels.Fused.SR, r.pre if r.pre.any() else None
+        multiplier, shift = multiplier << spare, 31 - r.post - spare
     elif body == _QUOTIENT and (r.ratio[:, 0] == 1).all():
         divisor = r.ratio[:, 1] << (-r.ratio[:, 2]).clip(0, 20)
         if (r.ratio[:, 2] > 0).any() or (r.ratio[:, 2] < -20).any() or (divisor > 1 << 20).any():
@@ -133,7 +149,7 @@ def _equal_to(
         return None
     if not _ends_are_plain(to_code, body, ends, low, high):
         return None
-    return kind, multiplier, shift, scale
+    return kind, multiplier, shift, scale, pre
 
 
 def _split(stages: Sequence[Stage]) -> tuple[tuple[Stage, ...], tuple[Stage, ...]]:
