@@ -30,6 +30,7 @@ Inputs = Mapping[str, npt.ArrayLike] | npt.ArrayLike
 _CACHED_SHAPES = 8
 _SLICE = 2e-3  # seconds of work that a thread is given at a time
 _MOST_TOGETHER = 16
+_TOO_SHORT = 5e-5  # seconds of a run that no thread is worth
 _UNLIKE = np.array(object())  # equal to no array
 NOTES = ("accumulator", "multiplier", "shift")
 """The intermediates that operators can note."""
@@ -557,14 +558,25 @@ class Interpreter:
             return results
 
         pending: deque[Future[list[Result | Exception]]] = deque()
-        together = 1  # so many that handing them to a thread costs little beside running them
+        done, seconds = 0, _SLICE
+
+        def together() -> int:
+            """So many that handing them to a thread costs little beside running them."""
+            return min(max(int(_SLICE / seconds), 1), _MOST_TOGETHER, 1 + done // 4)
+
+        def submit(items: list[Inputs | QInterpError]) -> Future[list[Result | Exception]]:
+            if seconds > _TOO_SHORT:
+                return pool.submit(several, items)
+            future: Future[list[Result | Exception]] = Future()
+            future.set_result(several(items))
+            return future
 
         def finished() -> Iterator[Result]:
-            nonlocal together
+            nonlocal done, seconds
             for result in pending.popleft().result():
                 if isinstance(result, Exception):
                     raise result
-                together = min(max(int(_SLICE / max(result.seconds, 1e-9)), 1), _MOST_TOGETHER)
+                done, seconds = done + 1, max(result.seconds, 1e-9)
                 yield result
 
         with ThreadPoolExecutor(count) as pool:
@@ -572,14 +584,14 @@ class Interpreter:
                 items: list[Inputs | QInterpError] = []
                 for item in inputs:
                     items.append(take(item))
-                    if len(items) < together:
+                    if len(items) < together():
                         continue
-                    pending.append(pool.submit(several, items))
+                    pending.append(submit(items))
                     items = []
                     if len(pending) > count + 1:
                         yield from finished()
                 if items:
-                    pending.append(pool.submit(several, items))
+                    pending.append(submit(items))
                 while pending:
                     yield from finished()
             finally:
