@@ -313,9 +313,17 @@ cdef extern from "_c/softmax.h" nogil:
     )
 
 cdef extern from "_c/chain.h" nogil:
+    enum:
+        QI_OPERANDS
+
+    ctypedef struct qi_piece:
+        int64_t to, operand, bytes
+        int64_t from_ "from"
+
     ctypedef struct qi_task:
         int (*run)(const qi_task *task, const void *const *x, void *out)
         const void *self
+        const uint8_t *fill
         const qi_requantizer *with_ "with"
         const qi_isa *isa
         ptrdiff_t sizes[3]
@@ -327,9 +335,10 @@ cdef extern from "_c/chain.h" nogil:
     int qi_task_windows(const qi_task *task, const void *const *x, void *out)
     int qi_task_softmax(const qi_task *task, const void *const *x, void *out)
     int qi_task_look_up(const qi_task *task, const void *const *x, void *out)
+    int qi_task_move(const qi_task *task, const void *const *x, void *out)
 
     ctypedef struct qi_places:
-        int x[2]
+        int x[QI_OPERANDS]
         int out
 
     int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)

@@ -592,13 +592,20 @@ class Softmax:
         """The same as part of a chain; ValueError where a stage may report an overflow."""
 
 class Task:
-    """One prepared call as part of a chain. sizes: bytes of its operands, one or two, and of its output."""
+    """One prepared call as part of a chain. sizes: bytes of its operands and of its output."""
 
     @property
     def sizes(self) -> tuple[int, ...]: ...
 
 def look_up_task(table: _Array, x_bytes: int, n: int) -> Task:
     """look_up of n codes of 1 or 2 bytes as part of a chain."""
+
+def move_task(pieces: _Array, fill: _Array, sizes: Sequence[int]) -> Task:
+    """Copies of runs of bytes as part of a chain.
+
+    pieces: (n, 4), each where to, the number of the operand (-1: ``fill``, the bytes of an element), where from, how many.
+    sizes: bytes of each operand, at most 8, and of the output.
+    """
 
 class Chain:
     """Tasks one after the other, without the interpreter lock; reentrant.

@@ -1571,6 +1571,23 @@ def look_up_task(table, x_bytes, n):
     return task
 
 
+def move_task(pieces, fill, sizes):
+    cdef Task task = Task.__new__(Task)
+    pieces, fill = np.ascontiguousarray(pieces, np.int64), np.ascontiguousarray(fill, np.uint8)
+    operands, size = list(sizes)[: len(sizes) - 1], sizes[len(sizes) - 1]
+    if not 1 <= len(operands) <= QI_OPERANDS or pieces.ndim != 2 or pieces.shape[1] != 4 or not 1 <= len(fill) <= 8:
+        raise ValueError(f"pieces {pieces.shape} of {len(operands)} operands, elements of {len(fill)} bytes")
+    to, operand, source, length = pieces.T
+    ends = np.array([*operands, size])[operand.clip(-1, len(operands))]  # of the fill value: any
+    inside = (to >= 0) & (length >= 0) & (to <= size - length) & (operand >= -1) & (operand < len(operands))
+    if not (inside & (source >= 0) & (source <= ends - length) & (length % len(fill) == 0)).all():
+        raise ValueError("a piece is not inside its operand or the output")
+    task._set((pieces, fill), None, sizes, None)
+    task.c.run, task.c.self, task.c.fill = qi_task_move, <const void *><size_t>_address(pieces), <const uint8_t *>_address(fill)
+    task.c.sizes[0], task.c.out_type = len(pieces), len(fill)
+    return task
+
+
 cdef class Chain:
     cdef const qi_task **_tasks
     cdef qi_places *_places
@@ -1604,7 +1621,8 @@ cdef class Chain:
             if [room[place] for place in at] != list(task.sizes):
                 raise ValueError(f"task {i} is of {task.sizes} bytes, its places have {[room[place] for place in at]}")
             self._tasks[i] = &task.c
-            self._places[i].x[0], self._places[i].x[1] = at[0], at[len(at) - 2]
+            for k in range(QI_OPERANDS):
+                self._places[i].x[k] = at[min(k, len(at) - 2)]
             self._places[i].out = at[len(at) - 1]
 
     def run(self, runs, Py_ssize_t outputs, memory=None):

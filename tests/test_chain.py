@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SEED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,12 +18,16 @@ from qinterp.capture import Capture
 from qinterp.errors import QInterpError
 from qinterp.importers._shipped import samples, shipped_models
 from qinterp.interpreter import Interpreter
-from qinterp.ops._chain import Chain, _offsets
+from qinterp.ops._chain import Chain, _link_of, _offsets
+from qinterp.testing.random_models import KINDS, random_model
 from qinterp.testing.tflite_writer import ModelWriter
 
 SCHEMES = ("tflite-reference", "xnnpack", "glow-cpu", "cmsis-nn", "exact")
 NET = "digits_resnet.tflite"
-LEAF = ("SOFTMAX", "MEAN", "FULLY_CONNECTED")
+ACTIVATED = (
+    "CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MAX_POOL_2D", "AVERAGE_POOL_2D", "FULLY_CONNECTED",
+)  # fmt: skip
+OTHERS = ("LOGISTIC", "RESHAPE", "PAD", "CONCATENATION", "SOFTMAX", "MEAN")
 
 
 def network(seed: int) -> tuple[bytes, dict[str, Any]]:
@@ -33,8 +38,7 @@ def network(seed: int) -> tuple[bytes, dict[str, Any]]:
     tensors = {"x": (writer.input("x", shape, "int8", scale=0.05, zero_point=3), shape)}
     for i in range(20):
         name, image = f"t{i}", shape
-        kind = str(rng.choice(["CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MAX_POOL_2D", "LOGISTIC",
-                               "RESHAPE", "PAD", "AVERAGE_POOL_2D", *LEAF]))  # fmt: skip
+        kind = str(rng.choice([*ACTIVATED, *OTHERS]))
         sources = [t for t in tensors.values() if t[1] == shape]
         picked = [sources[int(k)][0] for k in rng.integers(0, len(sources), 2)]
         scale, zero_point, options = 0.05, 3, {}
@@ -65,6 +69,8 @@ def network(seed: int) -> tuple[bytes, dict[str, Any]]:
             image = (1, 7, 6, shape[3])
             around = np.array([[0, 0], [0, 1], [0, 0], [0, 0]], np.int32)
             operands.append(writer.constant(f"p{i}", around))
+        elif kind == "CONCATENATION":
+            image, operands, options = (1, 6, 12, shape[3]), picked, {"axis": 2}
         elif kind == "MEAN":
             image = (1, shape[3])
             operands.append(writer.constant(f"a{i}", np.array([1, 2], np.int32)))
@@ -75,8 +81,7 @@ def network(seed: int) -> tuple[bytes, dict[str, Any]]:
             image = (1, 5)
             weights = rng.integers(-127, 128, (5, 36 * shape[3])).astype(np.int8)
             operands.append(writer.constant(f"w{i}", weights, scale=0.001))
-        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "MAX_POOL_2D", "AVERAGE_POOL_2D",
-                    "FULLY_CONNECTED"):  # fmt: skip
+        if kind in ACTIVATED:
             options["fused_activation_function"] = str(rng.choice(["NONE", "RELU"]))
         out = writer.tensor(name, image, "int8", scale=scale, zero_point=zero_point)
         writer.operator(kind, operands, [out], **options)
@@ -133,6 +138,41 @@ def test_a_random_net(scheme: str, seed: int) -> None:
     check(interpreter, inputs)
     if scheme == "tflite-reference":
         assert sum(len(chain.links) for chain in chains(interpreter)) >= 5
+
+
+def test_every_task_gives_what_its_node_does() -> None:
+    """Chains of one node, of random models of every operator and type."""
+    seen, tasks = set(), 0
+    for kind, dtypes in KINDS.items():
+        for i, dtype in enumerate(dtypes):
+            for trial, scheme in enumerate([*SCHEMES[:1] * 3, *SCHEMES[1:]]):
+                case = random_model(kind, dtype, np.random.default_rng([SEED, i, trial]))
+                try:
+                    interpreter = Interpreter(qinterp.load(case.model), scheme)
+                    result = interpreter.run(case.inputs, hooks=[lambda event: None], capture=True)
+                except QInterpError:
+                    continue
+                values = interpreter._check_inputs(case.inputs)
+                interpreter._supply_constants(values)
+                values.update(result.tensors)
+                for link in filter(None, map(_link_of, interpreter._steps)):
+                    if link.task is None:
+                        continue
+                    (name,) = link.node.outputs
+                    made, views = Chain([link], {name})(values)
+                    assert same(made, {name: result.tensors[name]}), (kind, dtype, scheme)
+                    made, views = Chain([link], {name}, keep_all=True)(values)
+                    assert same(made, {name: result.tensors[name]})
+                    assert same(views(), made)
+                    seen.add(link.node.kind)
+                    tasks += 1
+    assert tasks > 150
+    assert seen >= {
+        "add", "average_pool_2d", "batch_to_space_nd", "concatenation", "conv_2d", "depth_to_space",
+        "depthwise_conv_2d", "fully_connected", "logistic", "max_pool_2d", "mean", "mirror_pad",
+        "mul", "pack", "pad", "slice", "softmax", "split", "strided_slice", "sub", "tanh", "tile",
+        "transpose",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -303,6 +343,16 @@ def test_chains_refuse() -> None:
         chain.run([(x, y)], 1)
     with pytest.raises(ValueError, match="no look-up"):
         kernels.look_up_task(table, 2, 10)
+    pieces = np.array([[0, 0, 2, 6], [6, -1, 0, 4]])
+    move = kernels.move_task(pieces, np.array([1, 2]), [8, 10])
+    out = np.zeros(10, np.uint8)
+    kernels.Chain([move], [(0, 1)], [8, 10], []).run([(x[:8], out)], 1)
+    assert out.tolist() == [2, 3, 4, 5, 6, 7, 1, 2, 1, 2]
+    for wrong in ([5, 0, 2, 6], [0, 0, 3, 6], [0, 1, 2, 6], [0, -2, 0, 6], [0, 0, -1, 6]):
+        with pytest.raises(ValueError, match="not inside"):
+            kernels.move_task(np.array([wrong]), np.array([1, 2]), [8, 10])
+    with pytest.raises(ValueError, match="9 operands"):
+        kernels.move_task(pieces, np.array([1, 2]), [8] * 9 + [10])
     add = kernels.Pairs(kernels.Combination.COMBINE_ADD, (np.int8, 0), (np.int8, 0))
     one = kernels.Requantizer(0, 1, [1 << 30], [-3], None, 0, -128, 127)
     with pytest.raises(ValueError, match="7 results of 2 and 7"):

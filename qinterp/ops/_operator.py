@@ -18,6 +18,7 @@ from qinterp.errors import UnsupportedOperatorError
 from qinterp.ir import Call, Tensor
 from qinterp.ir.call import Shape, flip_sign
 from qinterp.ir.tensor import Array
+from qinterp.ops._copies import copies
 from qinterp.scheme import RECIPES, Policy, RecipeChoice, Scheme
 
 ANY_FAMILY = "*"
@@ -181,7 +182,7 @@ class Operator:
             def run(values: Sequence[Any], notes: Notes) -> Sequence[Array]:
                 return [np.ascontiguousarray(x).reshape(x.shape) for x in move(values, fill)]
 
-            return run
+            return KernelRun(run, None if self.keeps_order else copies(call, move))
 
         self.recipe("move", family=ANY_FAMILY)(prepare)
         return movement

@@ -18,9 +18,10 @@ from qinterp.ir.call import Shape
 from qinterp.ir.tensor import Array
 from qinterp.numerics.requantize import Requantizer, Rescale
 from qinterp.numerics.stages import AddZeroPoint, Clamp, Round, Stage
+from qinterp.ops._copies import copies
 from qinterp.ops._elementwise import Real, apply_stages, real_rescale
 from qinterp.ops._movement import axis_of, check_same_parameters, check_same_type
-from qinterp.ops._operator import Notes, Operator, Run
+from qinterp.ops._operator import KernelRun, Notes, Operator, Run
 
 CONCATENATION = Operator("concatenation", ("values*",), {"axis": 0, "activation": "none"})
 
@@ -112,7 +113,9 @@ def _joined(call: Call, convert: Callable[[Tensor], Convert | None]) -> Run:
         parts = [f(x) if f else x for f, x in zip(converts, values, strict=True)]
         return [np.stack(parts) if scalars else np.concatenate(parts, axis)]
 
-    return run
+    whole = not scalars and not any(converts)
+    task = copies(call, lambda grids, fill: [np.concatenate(grids, axis)]) if whole else None
+    return KernelRun(run, task)
 
 
 def _same(tensor: Tensor, output: Tensor) -> bool:
