@@ -5,7 +5,10 @@
    of n elements: it may write up to 64 bytes too many, and read nothing from `limit` on. */
 #include <string.h>
 
-enum { MAX_HEIGHT = 16 }; /* of kernels whose rows are gathered several pixels at a time */
+enum {
+    MAX_HEIGHT = 16,    /* of kernels whose rows are gathered several pixels at a time */
+    LONGEST_SHORT = 192 /* bytes of a window's row */
+};
 
 INLINE void gather_padding(uint8_t *to, ptrdiff_t n, int32_t value, const int conversion)
 {
@@ -45,16 +48,20 @@ INLINE void gather_window(const qi_conv *conv, const uint8_t *image, const uint8
 
 /* Short rows of windows, `size` bytes each at a time: what is written too many the next ones overwrite. */
 INLINE void gather_short(uint8_t *to, ptrdiff_t row_bytes, ptrdiff_t n, ptrdiff_t count, const uint8_t *const *row_at,
-                         const ptrdiff_t *steps, const int height, const int flip, const int size)
+                         const ptrdiff_t *steps, const int height, const uint64_t flip, const int size)
 {
     ptrdiff_t i;
     int kh, b;
     for (i = 0; i < count; i++, to += row_bytes) {
         for (kh = 0; kh < height; kh++) {
-            uint8_t bytes[64];
-            memcpy(bytes, row_at[kh] + i * steps[kh], size);
-            for (b = 0; b < size; b++) bytes[b] ^= (uint8_t)flip;
-            memcpy(to + kh * n, bytes, size);
+            const uint8_t *from = row_at[kh] + i * steps[kh];
+            for (b = 0; b < size; b += 16) {
+                uint64_t halves[2];
+                memcpy(halves, from + b, sizeof halves);
+                halves[0] ^= flip;
+                halves[1] ^= flip;
+                memcpy(to + kh * n + b, halves, sizeof halves);
+            }
         }
     }
 }
@@ -69,25 +76,25 @@ INLINE void gather_run(const qi_conv *conv, const uint8_t *image, const uint8_t 
     const int32_t zero_point = conv->x_zero_point;
     const uint8_t *row_at[MAX_HEIGHT], *short_at[MAX_HEIGHT];
     ptrdiff_t steps[MAX_HEIGHT], i, kh;
-    uint8_t padding[64];
+    uint8_t padding[LONGEST_SHORT];
     int is_short = conversion <= QI_FLIP_BYTES && n <= (ptrdiff_t)sizeof padding;
     for (kh = 0; kh < height; kh++) {
         const int32_t iy = conv->rows[oy * height + kh];
         row_at[kh] = iy < 0 ? NULL : image + (iy * conv->width + conv->columns[ox * conv->kernel_width]) * pixel;
         short_at[kh] = iy < 0 ? padding : row_at[kh];
         steps[kh] = iy < 0 ? 0 : step;
-        if (iy >= 0 && limit - row_at[kh] < (count - 1) * step + (ptrdiff_t)sizeof padding) is_short = 0;
+        if (iy >= 0 && limit - row_at[kh] < (count - 1) * step + (n + 15) / 16 * 16) is_short = 0;
     }
     if (is_short) {
-        const int flip = conversion == QI_FLIP_BYTES ? 0x80 : 0;
+        const uint64_t flip = conversion == QI_FLIP_BYTES ? 0x8080808080808080u : 0;
         memset(padding, (uint8_t)(QINTERP_PLANTED_BUG == 10 ? 0 : zero_point), sizeof padding);
-        switch ((n + 15) / 16 * 4 + (height == 3)) {
-        case 5: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 16); break;
-        case 9: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 32); break;
-        case 13: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 48); break;
-        case 4: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 16); break;
-        case 8: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 32); break;
-        default: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, 64); break;
+        switch (height == 3 ? (n + 15) / 16 : 0) {
+        case 1: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 16); break;
+        case 2: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 32); break;
+        case 3: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 48); break;
+        case 6: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 96); break;
+        case 12: gather_short(to, row_bytes, n, count, short_at, steps, 3, flip, 192); break;
+        default: gather_short(to, row_bytes, n, count, short_at, steps, (int)height, flip, (int)((n + 15) / 16 * 16)); break;
         }
         return;
     }
