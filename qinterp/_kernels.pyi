@@ -608,7 +608,7 @@ def move_task(pieces: _Array, fill: _Array, sizes: Sequence[int]) -> Task:
     """
 
 class Chain:
-    """Tasks one after the other, without the interpreter lock; reentrant.
+    """Tasks one after the other, without the interpreter lock unless they are done sooner than a lock is handed over; reentrant.
 
     Places are numbered: first the arrays that a run is given, of ``sizes`` bytes, then parts of a memory of the chain's own,
     ``offsets`` = (offset, bytes). ``places`` holds for each task those of its operands and its output.

@@ -6,6 +6,7 @@ result and calls a loop that holds no Python object; what the numbers mean is th
 
 import os
 from math import prod
+from time import perf_counter
 
 import numpy as np
 
@@ -1588,15 +1589,19 @@ def move_task(pieces, fill, sizes):
     return task
 
 
+cdef double SHORT = 2e-5  # seconds for which the lock is kept: waking whoever waits for it takes longer
+
+
 cdef class Chain:
     cdef const qi_task **_tasks
     cdef qi_places *_places
     cdef Py_ssize_t _count, _given, _slots, _bytes
     cdef list _spare
+    cdef double _seconds
     cdef tuple _kept, _sizes, _offsets
 
     def __cinit__(self):
-        self._tasks, self._places = NULL, NULL
+        self._tasks, self._places, self._seconds = NULL, NULL, SHORT
 
     def __dealloc__(self):
         free(self._tasks)
@@ -1624,6 +1629,14 @@ cdef class Chain:
             for k in range(QI_OPERANDS):
                 self._places[i].x[k] = at[min(k, len(at) - 2)]
             self._places[i].out = at[len(at) - 1]
+
+    cdef int _run_all(self, void **places, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t k
+        cdef int status = 0
+        for k in range(count):
+            if qi_run_chain(self._tasks, self._places, self._count, places + k * self._slots) < 0:
+                status = -1
+        return status
 
     def run(self, runs, Py_ssize_t outputs, memory=None):
         cdef Py_buffer *views
@@ -1660,10 +1673,13 @@ cdef class Chain:
                         raise ValueError(f"array {i} has {views[held - 1].len} bytes, must have {self._sizes[i]}")
                 for i in range(given, slots):
                     places[k * slots + i] = <void *>(base + <size_t>self._offsets[i - given][0])
-            with nogil:
-                for k in range(count):
-                    if qi_run_chain(self._tasks, self._places, self._count, places + k * slots) < 0:
-                        status = -1
+            started = perf_counter()
+            if self._seconds * count < SHORT:
+                status = self._run_all(places, count)
+            else:
+                with nogil:
+                    status = self._run_all(places, count)
+            self._seconds = (perf_counter() - started) / max(count, 1)
             if status < 0:
                 raise MemoryError
         finally:
