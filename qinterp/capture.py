@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote
 
@@ -77,6 +78,7 @@ class Capture(Mapping[str, Array]):
         self._kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         self._kept: dict[str, Array] = {}
         self._later: list[Callable[[], Mapping[str, Array]]] = []
+        self._making = Lock()
         self._of_node: dict[str, str] = {}
         self.notes: dict[str, dict[str, Any]] = {}
         self._record: dict[str, Any] | Callable[[], dict[str, Any]] = {}
@@ -85,9 +87,10 @@ class Capture(Mapping[str, Array]):
     def _tensors(self) -> dict[str, Array]:
         """What was kept, in order; arrays are made of what :meth:`keep_later` knows when asked."""
         if self._later:
-            later, self._later = self._later, []
-            for make in later:
-                self._kept.update(make())
+            with self._making:
+                while self._later:
+                    self._kept.update(self._later[0]())
+                    del self._later[0]  # not before: another reader would miss what it makes
         return self._kept
 
     @property
@@ -103,7 +106,13 @@ class Capture(Mapping[str, Array]):
 
     def __getstate__(self) -> dict[str, Any]:
         """With the record itself, for what works it out cannot be pickled."""
-        return {**self.__dict__, "_record": self.record, "_kept": self._tensors, "_later": []}
+        state = {**self.__dict__, "_record": self.record, "_kept": self._tensors, "_later": []}
+        del state["_making"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See :meth:`__getstate__`."""
+        self.__dict__.update(state, _making=Lock())
 
     @classmethod
     def of(cls, tensors: Mapping[str, Array]) -> Capture:

@@ -621,8 +621,13 @@ class Interpreter:
             raise parts[0].links[0].call.failed(error) from error
         seconds = (time.perf_counter() - started) / len(made)
         return [
-            Result({n: outputs[n] for n in self.graph.outputs}, Capture(), {}, seconds=seconds)
-            for outputs in made
+            Result(
+                {n: outputs[n] if n in outputs else values[n] for n in self.graph.outputs},
+                Capture(),
+                {},
+                seconds=seconds,
+            )
+            for outputs, values in zip(made, inputs, strict=True)
         ]
 
     # ---- inputs ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -196,6 +197,24 @@ def test_a_whole_net_is_one_chain() -> None:
     assert len(kept.links) == len(interpreter.graph.nodes)
 
 
+def test_outputs_that_no_chain_makes() -> None:
+    """An input and a constant that are also outputs, one by one and many together."""
+    writer, shape = ModelWriter(), (1, 4, 4, 8)
+    x = writer.input("x", shape, "int8", scale=0.05)
+    c = writer.constant("c", np.arange(4, dtype=np.int8), scale=0.5)
+    a = writer.tensor("a", shape, "int8", scale=1 / 256, zero_point=-128)
+    b = writer.tensor("b", shape, "int8", scale=1 / 256, zero_point=-128)
+    writer.operator("LOGISTIC", [x], [a])
+    writer.operator("LOGISTIC", [a], [b])
+    interpreter = Interpreter(qinterp.load(writer.finish([x, c, b])))
+    rng = np.random.default_rng(1)
+    inputs = [{"x": rng.integers(-128, 128, shape).astype(np.int8)} for _ in range(60)]
+    assert len(chains(interpreter)) == 1
+    for given_, result in zip(inputs, interpreter.run_many(inputs, workers=2), strict=True):
+        assert same(result.outputs, one_by_one(interpreter, given_)[0])
+        assert same(interpreter.run(given_, capture=True).outputs, result.outputs)
+
+
 def test_another_batch_than_the_files() -> None:
     interpreter = Interpreter(qinterp.load(NET))
     inputs = images(NET, 3)
@@ -275,6 +294,26 @@ def test_captured_arrays_are_read_only_and_pickled_whole(interpreter: Interprete
     for value in (*result.tensors.values(), *result.outputs.values()):
         assert not value.flags.writeable
     assert not next(iter(interpreter.run(x).outputs.values())).flags.writeable
+
+
+def test_one_capture_read_in_many_threads(interpreter: Interpreter) -> None:
+    (x,) = images(NET, 1)
+    names = set(one_by_one(interpreter, x)[1])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(200):
+                tensors = interpreter.run(x, capture=True).tensors
+                assert all(seen == names for seen in pool.map(set, [tensors] * 4))
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_outputs_do_not_hold_what_was_captured(interpreter: Interpreter) -> None:
+    (x,) = images(NET, 1)
+    result = interpreter.run(x, capture=True)
+    assert all(value.base is None for value in result.outputs.values())
 
 
 def test_many_threads_and_captures(interpreter: Interpreter) -> None:

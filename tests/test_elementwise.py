@@ -203,8 +203,9 @@ def test_requantized_sums_of_lines_at_every_length(
         (info.min, info.min + 64, info.min + 128),
     ):
         made = [[multiplier], [shift], None, zero_point, low, high]
-        fused = kernels.Requantizer(kind, 1, *made, accumulator_range=ends, isa=isa)
-        plain = kernels.Requantizer(kind, 1, *made, isa="portable")
+        pre = [3] if kind == Fused.SR and high < info.max else None
+        fused = kernels.Requantizer(kind, 1, *made, accumulator_range=ends, isa=isa, pre=pre)
+        plain = kernels.Requantizer(kind, 1, *made, isa="portable", pre=pre)
         for n in (1, 63, 64, 65, 130, 2049):
             a, b = draw(rng, dtype, n), draw(rng, dtype, n, 2)
             memory, want = np.full(n + 8, 77, dtype), np.empty((n, 1), dtype)
@@ -213,7 +214,7 @@ def test_requantized_sums_of_lines_at_every_length(
             assert (memory[3 : 3 + n] == want[:, 0]).all()
             assert (memory[:3] == 77).all()
             assert (memory[3 + n :] == 77).all()
-            assert len(set(want[:, 0].tolist())) > 20 or n < 2000
+            assert len(set(want[:, 0].tolist())) > (5 if pre else 20) or n < 2000
 
 
 # ---- tables ----

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import itertools
 import mmap
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -539,6 +541,36 @@ def test_one_packed_form_in_many_threads() -> None:
         results = list(pool.map(lambda x: packed.accumulate(x)[0], inputs * 5))
     wants = [packed.accumulate(x)[0] for x in inputs]
     assert all((result == wants[i % 24]).all() for i, result in enumerate(results))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the GNU allocator's tunables")
+def test_nothing_beyond_the_scratch_memory_is_touched() -> None:
+    """In a process whose every allocation of a page or more is a mapping of its own."""
+    script = """
+import numpy as np
+from qinterp import _kernels as kernels
+rng = np.random.default_rng(0)
+for channels in (1, 8, 16, 17, 24, 32, 48, 64, 80, 96, 128):
+    for size in (4, 5, 6, 7, 8, 9):
+        for depth in (16, 24, 26, 28, 64):
+            w = rng.integers(-4, 5, (channels, 3, 3, depth)).astype(np.int8)
+            x = rng.integers(-128, 128, (1, size, size, depth)).astype(np.int8)
+            for isa in kernels.available_isas():
+                packed = kernels.PackedConv(
+                    x.shape[1:], np.int8, w, None, 3, np.zeros(channels), (1, 1), (1, 1), (1, 1),
+                    (size, size), isa=isa,
+                )
+                ends = packed.low, packed.high
+                made = kernels.Requantizer(
+                    0, channels, [1 << 30], [-8], None, 0, -128, 127, ends, isa=isa
+                )
+                out = np.empty((1, size, size, channels), np.int8)
+                packed.requantize_into(x, out, made)
+"""
+    tunables = "glibc.malloc.mmap_threshold=4096"
+    environment = os.environ | {"GLIBC_TUNABLES": tunables, "PYTHONMALLOC": "malloc"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs mprotect")

@@ -1153,7 +1153,7 @@ static inline __attribute__((always_inline)) WITH_VBMI void add_and_requantize(
 WITH_VBMI static int add_fused(const uint8_t *x, const uint8_t *y, int x_type, ptrdiff_t n, const int32_t slopes[2], int32_t c,
                                const int8_t *d, const int8_t *e, const qi_requantizer *with, uint8_t *out, int out_type)
 {
-    if (with->kind != QI_MULTIPLIER || !with->plain[0] || !rows_share(with, out_type)) return 0;
+    if (with->kind != QI_MULTIPLIER || with->pre || !with->plain[0] || !rows_share(with, out_type)) return 0;
     if (x_type == QI_I8 && out_type == QI_I8)
         add_and_requantize(x, y, n, slopes, c, d, e, with, out, QI_I8, QI_I8);
     else if (x_type == QI_U8 && out_type == QI_U8)

@@ -6,7 +6,7 @@
 #include "integers.h"
 
 enum {
-    ROW_MULTIPLE = 12, /* of the rows that a gemm kernel may touch */
+    ROW_MULTIPLE = 48, /* of the rows that a product may touch: they go by 4, 6, 8, 12 and 16 */
     FEW_ROWS = 48,     /* pixels of a chunk with deep rows ... */
     MANY_ROWS = 96,    /* ... and with shallow ones */
     SHALLOW = 256,     /* bytes */

@@ -73,7 +73,7 @@ typedef struct {
 /* ---- kernels of an instruction set ---- */
 
 /* tile[r][c] = bias[c] + sum over steps of row r by channel c, modulo 2^32, for 16 * vectors channels.
-   Rows are padded: any number up to the next multiple of 12 may be read and written. */
+   Rows are padded: any number up to the next multiple of 48 may be read and written. */
 typedef void qi_gemm(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps, int vectors,
                      const int32_t *bias, int32_t *tile, ptrdiff_t tile_stride);
 
@@ -97,11 +97,11 @@ typedef void qi_requantize(const int32_t *tile, ptrdiff_t tile_stride, int rows,
 typedef void qi_requantize_quarters(const int32_t *tile, ptrdiff_t tile_stride, int rows, int first, int channels,
                                     const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* The same for the last block of a product, of at most 32 channels. */
+/* The same for the last block of a product, of at most 32 channels; rows are padded as for a gemm. */
 typedef void qi_requantize_tail(const int32_t *tile, ptrdiff_t tile_stride, int rows, int channels,
                                 const qi_requantizer *with, void *out, int out_type, ptrdiff_t out_stride);
 
-/* A block of 64 channels, or a last one of at most 32, and its requantization from the registers. */
+/* A block of 64 channels, or a last one of at most 32, and its requantization from the registers; rows are padded too. */
 typedef void qi_gemm_fused(const uint8_t *rows, ptrdiff_t row_bytes, int count, const void *weights, int steps,
                            const int32_t *bias, const qi_requantizer *with, int first, int channels, void *out, int out_type,
                            ptrdiff_t out_stride, int bytes);

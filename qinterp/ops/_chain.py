@@ -6,10 +6,10 @@ What lies between them is never seen, so that it shares one memory, planned in a
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from sys import getrefcount
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +21,7 @@ from qinterp.ops._operator import OPERATORS
 
 _LINE = 64  # bytes that a part of the memory starts at a multiple of
 _HUGE = 1 << 21  # bytes of a huge page, which numpy asks the system for in arrays of several
-_SPARE_BLOCKS = 4
-_OWN_REFERENCES = 2  # of a name and of getrefcount's argument; every array that shares has one
+_SPARE_BLOCKS = 2
 
 
 class Prepared(Protocol):
@@ -53,6 +52,7 @@ class Chain:
     ----------
     links : in order, at least one.
     wanted : tensors to give back.
+    outputs : those of them that are the graph's, which are given back in memory of their own.
     keep_all : all tensors can be looked at afterwards. They then have a block of memory for
         themselves, which serves another run once nobody holds any of them: fresh memory costs more
         than what is written to it. Else the others share what they can.
@@ -65,7 +65,12 @@ class Chain:
     """
 
     def __init__(
-        self, links: Sequence[Link], wanted: Collection[str], *, keep_all: bool = False
+        self,
+        links: Sequence[Link],
+        wanted: Collection[str],
+        *,
+        keep_all: bool = False,
+        outputs: Collection[str] = (),
     ) -> None:
         self.links = tuple(links)
         self.last_uses = tuple(name for link in links for name in link.last_uses)
@@ -98,7 +103,7 @@ class Chain:
             links, part, {**given, **{n: spans[n][0] for n in made}}, inner, offsets
         )
         self._wanted, self._views, self._bytes = [], [], 0
-        self._blocks: list[Array] = []
+        self._blocks: list[tuple[Array, weakref.ref[_Lease]]] = []
         if keep_all:
             self._bytes = max(offset + size for offset, size in offsets)
             self._alignment = _HUGE if self._bytes > 2 * _HUGE else _LINE
@@ -107,6 +112,7 @@ class Chain:
                 (name, t.shape, t.numpy_dtype, places[part[name]]) for name, t in tensors.items()
             ]
             self._wanted = [view for view in self._views if view[0] in wanted]
+        self._copied = [view[0] for view in self._wanted if view[0] in outputs]
 
     def __call__(
         self, values: Mapping[str, Array]
@@ -120,13 +126,16 @@ class Chain:
         if not self._views:
             return self.many([values])[0], dict
         block = self._take_block()
-        start = -block.ctypes.data % self._alignment
-        self._chain.run([self._read(values)], 0, block[start : start + self._bytes])
-        outputs = _views(block, start, self._wanted)
-        views = partial(_views, block, start, self._views)
+        lease = _Lease(block, -block.ctypes.data % self._alignment, self._bytes)
+        memory = np.asarray(lease)
+        self._chain.run([self._read(values)], 0, memory)
         if len(self._blocks) < _SPARE_BLOCKS:
-            self._blocks.append(block)
-        return outputs, views
+            self._blocks.append((block, weakref.ref(lease)))
+        outputs = _views(memory, self._wanted)
+        for name in self._copied:  # a result is not to hold what was captured
+            outputs[name] = outputs[name].copy()
+            outputs[name].setflags(write=False)
+        return outputs, partial(_views, memory, self._views)
 
     def many(self, inputs: Sequence[Mapping[str, Array]]) -> list[dict[str, Array]]:
         """The tensors that are wanted, for each of several inputs; where nothing is kept."""
@@ -153,19 +162,31 @@ class Chain:
         """A block that nothing is a part of any more, or a new one."""
         for _ in range(len(self._blocks)):
             try:
-                block = self._blocks.pop(0)  # from now on it is this thread's alone
+                block, lease = self._blocks.pop(0)  # from now on it is this thread's alone
             except IndexError:
                 break
-            if getrefcount(block) == _OWN_REFERENCES:
+            if lease() is None:
                 return block
-            self._blocks.append(block)
+            self._blocks.append((block, lease))
         return np.empty(self._bytes + self._alignment, np.uint8)
 
 
-def _views(block: Array, start: int, views: Sequence[tuple[Any, ...]]) -> dict[str, Array]:
+class _Lease:
+    """A part of a block for one run, which lives as long as any array that is based on it."""
+
+    def __init__(self, block: Array, start: int, size: int) -> None:
+        self._block = block
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (block.ctypes.data + start, False),
+        }
+
+
+def _views(memory: Array, views: Sequence[tuple[Any, ...]]) -> dict[str, Array]:
     arrays = {
-        name: np.ndarray(shape, dtype, block, start + offset)
-        for name, shape, dtype, offset in views
+        name: np.ndarray(shape, dtype, memory, offset) for name, shape, dtype, offset in views
     }
     for array in arrays.values():
         array.setflags(write=False)
@@ -237,7 +258,7 @@ def pieces(
                 if name in outputs or any(i >= end for i in uses.get(name, ()))
             }
             del result[-len(links) :]
-            result.append(Chain(links, wanted, keep_all=keep_all))
+            result.append(Chain(links, wanted, keep_all=keep_all, outputs=outputs))
         links.clear()
 
     for i, step in enumerate(steps):
