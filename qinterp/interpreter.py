@@ -562,7 +562,7 @@ class Interpreter:
 
         def together() -> int:
             """So many that handing them to a thread costs little beside running them."""
-            return min(max(int(_SLICE / seconds), 1), _MOST_TOGETHER, 1 + done // 4)
+            return min(max(int(_SLICE / seconds), 1), _MOST_TOGETHER, 1 + done)
 
         def submit(items: list[Inputs | QInterpError]) -> Future[list[Result | Exception]]:
             if seconds > _TOO_SHORT:
