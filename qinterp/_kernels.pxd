@@ -341,4 +341,4 @@ cdef extern from "_c/chain.h" nogil:
         int x[QI_OPERANDS]
         int out
 
-    int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)
+    ptrdiff_t qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)

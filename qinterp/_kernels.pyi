@@ -626,5 +626,6 @@ class Chain:
     ) -> None:
         """Run for each of ``runs`` arrays, the last so many of which are written. All are C-contiguous.
 
-        memory: bytes for the parts, to be looked at after the last run; else the chain's own.
+        memory: bytes for the parts, to be looked at after the last run; else the chain's own. A MemoryError has the number
+        of the task that lacked some, if it was one.
         """

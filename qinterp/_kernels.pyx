@@ -1630,20 +1630,18 @@ cdef class Chain:
                 self._places[i].x[k] = at[min(k, len(at) - 2)]
             self._places[i].out = at[len(at) - 1]
 
-    cdef int _run_all(self, void **places, Py_ssize_t count) noexcept nogil:
-        cdef Py_ssize_t k
-        cdef int status = 0
+    cdef Py_ssize_t _run_all(self, void **places, Py_ssize_t count) noexcept nogil:
+        cdef Py_ssize_t k, failed = -1
         for k in range(count):
-            if qi_run_chain(self._tasks, self._places, self._count, places + k * self._slots) < 0:
-                status = -1
-        return status
+            failed = max(failed, qi_run_chain(self._tasks, self._places, self._count, places + k * self._slots))
+        return failed
 
     def run(self, runs, Py_ssize_t outputs, memory=None):
         cdef Py_buffer *views
         cdef void **places
         cdef Py_ssize_t held = 0, given = self._given, slots = self._slots, count = len(runs), i, k
         cdef size_t base
-        cdef int status = 0
+        cdef Py_ssize_t failed
         if memory is not None:
             arena = memory
             if arena.nbytes < self._bytes:
@@ -1675,13 +1673,13 @@ cdef class Chain:
                     places[k * slots + i] = <void *>(base + <size_t>self._offsets[i - given][0])
             started = perf_counter()
             if self._seconds * count < SHORT:
-                status = self._run_all(places, count)
+                failed = self._run_all(places, count)
             else:
                 with nogil:
-                    status = self._run_all(places, count)
+                    failed = self._run_all(places, count)
             self._seconds = (perf_counter() - started) / max(count, 1)
-            if status < 0:
-                raise MemoryError
+            if failed >= 0:
+                raise MemoryError(failed)
         finally:
             while held:
                 held -= 1

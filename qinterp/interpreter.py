@@ -397,7 +397,7 @@ class Interpreter:
         try:
             made, views = chain(values)
         except MemoryError as error:
-            raise chain.links[0].call.failed(error) from error
+            raise chain.at_fault(error).failed(MemoryError()) from error
         values.update(made)
         if kept is not None:
             kept.keep_later(views, chain.first_outputs)
@@ -617,8 +617,8 @@ class Interpreter:
             self._supply_constants(values)
         try:
             made = parts[0].many(inputs)
-        except MemoryError as error:
-            raise parts[0].links[0].call.failed(error) from error
+        except MemoryError:  # fewer at a time need less
+            return []
         seconds = (time.perf_counter() - started) / len(made)
         return [
             Result(

@@ -357,6 +357,26 @@ def test_an_overflow_that_is_an_error_is_told_with_its_node() -> None:
         interpreter.run(images(NET, 1)[0])
 
 
+@pytest.mark.parametrize(
+    ("error", "node"),
+    [(MemoryError(2), "conv_2d_2"), (MemoryError(), "conv_2d_0"), (MemoryError((1,)), "conv_2d_0")],
+)
+def test_a_lack_of_memory_is_told_with_its_node(
+    interpreter: Interpreter, error: MemoryError, node: str
+) -> None:
+    """What the kernels raise stands in for a lack of memory, which cannot be had reliably."""
+
+    class NoMemory:
+        def run(self, *arguments: Any) -> None:
+            raise error
+
+    (chain,) = chains(interpreter)
+    chain._chain = NoMemory()  # type: ignore[assignment]
+    for run in (interpreter.run, lambda x: list(interpreter.run_many([x] * 20))):
+        with pytest.raises(QInterpError, match=f"node '{node}'"):
+            run(images(NET, 1)[0])
+
+
 def test_chains_refuse() -> None:
     table = np.arange(256, dtype=np.uint8)
     task = kernels.look_up_task(table, 1, 10)

@@ -51,14 +51,14 @@ int qi_task_move(const qi_task *task, const void *const *x, void *out)
     return 0;
 }
 
-int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)
+ptrdiff_t qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory)
 {
     const void *x[QI_OPERANDS];
     ptrdiff_t i;
     int k;
     for (i = 0; i < count; i++) {
         for (k = 0; k < QI_OPERANDS; k++) x[k] = memory[places[i].x[k]];
-        if (tasks[i]->run(tasks[i], x, memory[places[i].out]) < 0) return -1;
+        if (tasks[i]->run(tasks[i], x, memory[places[i].out]) < 0) return i;
     }
-    return 0;
+    return -1;
 }

@@ -37,7 +37,7 @@ typedef struct {
     int x[QI_OPERANDS], out;
 } qi_places;
 
-/* Returns -1 when a task had no memory. */
-int qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory);
+/* Returns the number of the task that had no memory, -1 if none lacked any. */
+ptrdiff_t qi_run_chain(const qi_task *const *tasks, const qi_places *places, ptrdiff_t count, void *const *memory);
 
 #endif

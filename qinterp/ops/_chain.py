@@ -152,6 +152,12 @@ class Chain:
                 value.setflags(write=False)
         return results
 
+    def at_fault(self, error: MemoryError) -> Call:
+        """The node that had no memory, by what the kernels tell; the first if none had begun."""
+        calls = [link.call for link in self.links if link.task is not None]
+        which = error.args[0] if error.args else 0
+        return calls[which if isinstance(which, int) else 0]  # numpy tells of an array instead
+
     def _read(self, values: Mapping[str, Array]) -> list[Array]:
         arrays = [values[name] for name in self.inputs]
         if not all(array.flags.c_contiguous for array in arrays):
