@@ -511,7 +511,7 @@ def test_packed_forms_refuse() -> None:
     with pytest.raises(TypeError, match="out must be"):
         packed.requantize_into(x, np.zeros((2, 4), np.int32), good)
     for out in (np.zeros((2, 5), np.int8), np.zeros((3, 4), np.int8), np.zeros((2, 4), np.uint8)):
-        with pytest.raises(ValueError):  # noqa: PT011
+        with pytest.raises(ValueError):  # noqa: PT011 - so do these
             packed.requantize_into(x, out, good)
     with pytest.raises(ValueError, match="4 channels"):
         good.into(np.zeros((2, 5), np.int32), np.zeros((2, 5), np.int8))

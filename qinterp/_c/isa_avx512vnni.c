@@ -707,6 +707,19 @@ INLINE __m512i load_pixels(const uint8_t *at, const uint8_t *apart, __mmask64 ma
                            _mm256_maskz_loadu_epi8((__mmask32)mask, apart), 1), flip);
 }
 
+/* The channels of a pixel; in pairs those of another from the upper half. */
+INLINE void store_pixels(uint8_t *to, uint8_t *apart, __m512i bytes, __mmask64 mask, const int shape)
+{
+    if (shape == WHOLE) {
+        _mm512_storeu_si512(to, bytes);
+    } else if (shape == PART) {
+        _mm512_mask_storeu_epi8(to, mask, bytes);
+    } else {
+        _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(bytes));
+        _mm256_mask_storeu_epi8(apart, (__mmask32)mask, _mm512_extracti64x4_epi64(bytes, 1));
+    }
+}
+
 /* Four rows' pixels in a column; in pairs also in the one `apart` columns on. The rows' addresses move on by a column. */
 INLINE void load_column(const qi_depthwise_row *row, const uint8_t *at[4], const ptrdiff_t pitch[4], ptrdiff_t x,
                         ptrdiff_t apart, __mmask64 mask, __m512i flip, const int shape, const int inside, __m512i quarter[4])
@@ -759,14 +772,8 @@ INLINE void fused_block(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t offs
     requantize_sums(sum, with, &with->quarters, first, kind, 4, 4);
     pack_sums(sum, bytes, all, kind, out_type);
     UNROLL for (p = 0; p < 4; p++) {
-        if (shape == WHOLE) {
-            _mm512_storeu_si512(out + p * out_stride, all[p]);
-        } else if (shape == PART) {
-            _mm512_mask_storeu_epi8(out + p * out_stride, mask, all[p]);
-        } else {
-            _mm256_mask_storeu_epi8(out + p * out_stride, (__mmask32)mask, _mm512_castsi512_si256(all[p]));
-            _mm256_mask_storeu_epi8(out + (p + 4) * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all[p], 1));
-        }
+        uint8_t *to = out + p * out_stride;
+        store_pixels(to, to + 4 * out_stride, all[p], mask, shape);
     }
 }
 
@@ -831,14 +838,7 @@ INLINE void fused_square(const qi_depthwise_row *row, ptrdiff_t x, ptrdiff_t off
     pack_sums(sum, bytes, all, kind, out_type);
     UNROLL for (p = 0; p < 4; p++) {
         uint8_t *to = (p < 2 ? out : out_below) + p % 2 * out_stride;
-        if (shape == WHOLE) {
-            _mm512_storeu_si512(to, all[p]);
-        } else if (shape == PART) {
-            _mm512_mask_storeu_epi8(to, mask, all[p]);
-        } else {
-            _mm256_mask_storeu_epi8(to, (__mmask32)mask, _mm512_castsi512_si256(all[p]));
-            _mm256_mask_storeu_epi8(to + 2 * out_stride, (__mmask32)mask, _mm512_extracti64x4_epi64(all[p], 1));
-        }
+        store_pixels(to, to + 2 * out_stride, all[p], mask, shape);
     }
 }
 
